@@ -1,0 +1,1 @@
+"""Flows: the order of work and nothing else."""

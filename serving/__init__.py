@@ -1,0 +1,1 @@
+"""The serving app: tasks.core and the store, never Prefect."""

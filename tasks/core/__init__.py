@@ -1,0 +1,1 @@
+"""Pure rules: no Prefect, MLflow, network, disk or environment."""

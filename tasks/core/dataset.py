@@ -1,0 +1,23 @@
+"""References to rows on disk: what travels between tasks instead of frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.core.window import Window
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A Parquet file of rows, and what is known about it without opening it.
+
+    `columns` are all names the source had for these rows; `missing` are columns the spec needs that at
+    least one part of the source with rows in this window lacked (a rename, most likely).
+    """
+
+    path: str
+    rows: int
+    sha256: str
+    window: Window
+    columns: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()

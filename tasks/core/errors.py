@@ -1,0 +1,91 @@
+"""Every error this project raises on purpose.
+
+WorkflowError
+├── SpecError            the model's YAML or settings are wrong
+├── FetchError           the source could not be read
+│   └── SourceUnavailable   ... for a reason that may pass: retried
+├── ContractError        the data does not have the shape that was agreed
+├── TrainingError        no model could be fitted or scored
+├── DriftError           a reference or window cannot be profiled
+├── RegistryError        a version could not be written, read or believed
+├── PromotionRefused     the gate or an approval said no; a normal outcome
+└── LaunchError          a retraining could not be started
+"""
+
+from __future__ import annotations
+
+MAX_MESSAGE = 500
+
+
+class WorkflowError(Exception):
+    """What was found, what was expected and what to do next, in one short message.
+
+    All three arguments travel unchanged through pickling; the text is built when it is read.
+
+    Example:
+        >>> print(SpecError("metric 'rmse' for a classifier", "a classification scorer", "use roc_auc"))
+        found metric 'rmse' for a classifier; expected a classification scorer; to do: use roc_auc
+    """
+
+    def __init__(self, found: str, expected: str = "", todo: str = "", *, model: str = "", window: str = ""):
+        super().__init__(found, expected, todo, model, window)
+        self.found = found
+        self.expected = expected
+        self.todo = todo
+        self.model = model
+        self.window = window
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuild from the parts, so that the error survives a process hop."""
+        return (_rebuild, (type(self), self.args))
+
+    def __str__(self) -> str:
+        where = " ".join(part for part in (self.model, self.window) if part)
+        parts = [f"found {self.found}"]
+        if self.expected:
+            parts.append(f"expected {self.expected}")
+        if self.todo:
+            parts.append(f"to do: {self.todo}")
+        text = (f"[{where}] " if where else "") + "; ".join(parts)
+        return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+
+
+def _rebuild(kind: type[WorkflowError], args: tuple[str, str, str, str, str]) -> WorkflowError:
+    found, expected, todo, model, window = args
+    return kind(found, expected, todo, model=model, window=window)
+
+
+class SpecError(WorkflowError):
+    """The model's YAML or the settings of this place are wrong."""
+
+
+class FetchError(WorkflowError):
+    """The source could not be read, and trying again will not help."""
+
+
+class SourceUnavailable(FetchError):
+    """The source did not answer for a reason that may pass; the task retries."""
+
+
+class ContractError(WorkflowError):
+    """The data does not have the shape that was agreed."""
+
+
+class TrainingError(WorkflowError):
+    """No model could be fitted or scored on these rows."""
+
+
+class DriftError(WorkflowError):
+    """A reference or a window cannot be profiled."""
+
+
+class RegistryError(WorkflowError):
+    """A version could not be written, read or believed."""
+
+
+class PromotionRefused(WorkflowError):
+    """The gate or an approval said no; a normal outcome, not a crash."""
+
+
+class LaunchError(WorkflowError):
+    """A retraining could not be started."""

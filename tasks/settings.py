@@ -1,0 +1,67 @@
+"""Settings of this place: where state lives and which services are used (prefix `EVERGREEN_`)."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything about this place; read when it is made, never at import.
+
+    The defaults keep all state below one folder, `.evergreen/` where the command is run.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="EVERGREEN_", frozen=True)
+
+    state_dir: Path = Field(Path(".evergreen"), description="Folder of all local state.")
+    store: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of the store; default: SQLite in state_dir."
+    )
+    mlflow: SecretStr | None = Field(None, description="MLflow tracking URI; default: SQLite in state_dir.")
+    artifacts: str | None = Field(None, description="Root of snapshots and reports: a folder or s3://.")
+    launch: Literal["inline", "deployment", "event"] = Field(
+        "inline", description="How retraining is started."
+    )
+    mask_key: SecretStr | None = Field(
+        None,
+        description="Key of the hashes that stand for sensitive values; default: one made per state_dir.",
+    )
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of a fit.")
+
+    @cached_property
+    def root(self) -> Path:
+        """The state folder, absolute and existing."""
+        root = self.state_dir.expanduser().resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        return root
+
+    @property
+    def store_url(self) -> str:
+        """URL of the store."""
+        return self.store.get_secret_value() if self.store else f"sqlite:///{self.root / 'store.db'}"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Tracking URI of MLflow, absolute."""
+        return self.mlflow.get_secret_value() if self.mlflow else f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> str:
+        """Folder or `s3://` prefix of snapshots and reports, absolute."""
+        if self.artifacts and "://" in self.artifacts:
+            return self.artifacts.rstrip("/")
+        folder = Path(self.artifacts).resolve() if self.artifacts else self.root / "artifacts"
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
+
+    def work_dir(self, attempt: str) -> Path:
+        """Scratch folder of one attempt, created."""
+        folder = self.root / "work" / attempt
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder

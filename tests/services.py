@@ -1,0 +1,1 @@
+"""Session fixtures: real services on loopback."""
