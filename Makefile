@@ -1,0 +1,41 @@
+# Every target does its own set-up; a second call installs nothing.
+PYTHON ?= $(firstword $(foreach v,python3.12 python3.11 python3,$(shell command -v $(v) 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+export UV_COMPILE_BYTECODE = 1
+export MLFLOW_DISABLE_TELEMETRY = true
+export DO_NOT_TRACK = true
+
+.PHONY: help demo test check bench lock clean
+help: ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+demo: $(VENV)/run ## replay a simulated year through the real flows; writes .evergreen/demo/report.html
+	$(BIN)/python flows/replay.py --model demo
+
+test: $(VENV)/dev ## run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(VENV)/dev ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: $(VENV)/dev ## resolve the lock files anew (hashes, no addresses)
+	$(UV_LOCK) --extra build -o requirements.lock
+	$(UV_LOCK) --extra build --extra dev -c requirements.lock -o requirements-dev.lock
+
+clean: ## remove the environment; state in .evergreen/ stays
+	rm -rf $(VENV)
+
+# The stamp of an environment is newer than what it was installed from.
+$(VENV)/run: requirements.lock pyproject.toml
+	@$(SETUP) requirements.lock
+	@touch $@
+
+$(VENV)/dev: requirements.lock requirements-dev.lock pyproject.toml
+	@$(SETUP) requirements-dev.lock
+	@touch $(VENV)/run $@
+
+UV_LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
+SETUP = sh deployments/setup.sh "$(PYTHON)" "$(VENV)"

@@ -1,0 +1,67 @@
+"""Detect drift: compare the newest window with the champion's reference, and act on it when due."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from prefect import flow
+from prefect.states import State
+
+from tasks.cli import run_flow
+from tasks.clock import now_or
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
+from tasks.decide import CheckResult, reach_decision, record_check
+from tasks.drift import check_drift
+from tasks.fetch import fetch_window
+from tasks.launch import launch_retraining
+from tasks.monitor import gather_evidence
+from tasks.notify import announce
+from tasks.publish import publish_decision, publish_drift, publish_validation
+from tasks.register import champion
+from tasks.validate import validate
+
+
+@flow(name="detect_drift", flow_run_name="{spec.name}: detect drift", persist_result=False)
+def detect_drift(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = False) -> State[Any]:
+    """Profile the newest check window against the champion's reference and launch a retraining when it is due.
+
+    Args:
+        spec: The model, as written under `definitions.models`.
+        as_of: The moment to act as if it were; default: now.
+        dry_run: Say what would be decided, but tell nobody, record no decision and launch nothing.
+    """
+    moment = now_or(as_of)
+    window = Window.ending(moment, spec.window.check)
+    incumbent = champion(spec.name)
+    version = incumbent.version if incumbent else None
+    checked = validate(spec, fetch_window(spec, window, moment), with_label=False)
+    publish_validation(spec, checked.report, window)
+    record_check(spec, "data", window, checked.report, version=version, as_of=moment)
+
+    verdict = None
+    if incumbent and checked.report.outcome != "block":
+        verdict = check_drift(
+            spec, checked.dataset, incumbent.reference_path, model_path=incumbent.model_path
+        )
+        record_check(spec, "drift", window, verdict, version=version, as_of=moment)
+        publish_drift(spec, verdict, window)
+
+    evidence = gather_evidence(
+        spec, moment, window, version=version, champion_trained=incumbent.trained if incumbent else None
+    )
+    decision = reach_decision(spec, evidence, dry_run=dry_run)
+    launched = None
+    if not dry_run:
+        announce(spec, decision, as_of=moment)
+        if decision.kind == "TRAIN":
+            launched = launch_retraining(spec, decision, as_of=moment)
+    publish_decision(spec, decision, launched)
+    outcome = verdict.outcome if verdict else "undecided"
+    drifted = verdict.drifted if verdict else ()
+    return CheckResult(window, outcome, decision, launched, drifted=drifted).state()
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_flow(detect_drift))

@@ -1,0 +1,65 @@
+"""Monitor: join matured labels to logged predictions and act when the champion breaks its promise."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from prefect import flow
+from prefect.states import State
+
+from tasks.cli import run_flow
+from tasks.clock import now_or
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window, parse_duration
+from tasks.decide import CheckResult, reach_decision, record_check, record_labels, windows_to_judge
+from tasks.fetch import fetch_labels
+from tasks.launch import launch_retraining
+from tasks.monitor import gather_evidence, realised_performance
+from tasks.notify import announce
+from tasks.publish import publish_decision, publish_performance
+from tasks.register import champion
+
+
+@flow(name="monitor", flow_run_name="{spec.name}: monitor", persist_result=False)
+def monitor(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = False) -> State[Any]:
+    """Measure realised performance where labels are known by now, and launch a retraining when it is due.
+
+    Args:
+        spec: The model, as written under `definitions.models`.
+        as_of: The moment to act as if it were; default: now.
+        dry_run: Say what would be decided, but tell nobody, record no decision and launch nothing.
+    """
+    moment = now_or(as_of)
+    window = Window.ending(moment - parse_duration(spec.label.maturity), spec.window.check)
+    incumbent = champion(spec.name)
+    version = incumbent.version if incumbent else None
+    # Labels that came late or were corrected count too, as far back as a verdict still does.
+    recent = Window(window.before(spec.drift.windows[1]).start, window.end)
+    record_labels(spec, fetch_labels(spec, recent, moment), as_of=moment)
+
+    verdict = None
+    if incumbent:
+        for span in windows_to_judge(spec, window, incumbent.version, as_of=moment):
+            verdict = realised_performance(
+                spec, span, incumbent.promise.value, incumbent.classes, version=version, as_of=moment
+            )
+            record_check(spec, "performance", span, verdict, version=version, as_of=moment)
+        publish_performance(spec, verdict, window)
+
+    evidence = gather_evidence(
+        spec, moment, window, version=version, champion_trained=incumbent.trained if incumbent else None
+    )
+    decision = reach_decision(spec, evidence, dry_run=dry_run)
+    launched = None
+    if not dry_run:
+        announce(spec, decision, as_of=moment)
+        if decision.kind == "TRAIN":
+            launched = launch_retraining(spec, decision, as_of=moment)
+    publish_decision(spec, decision, launched)
+    outcome = verdict.outcome if verdict else "undecided"
+    return CheckResult(window, outcome, decision, launched, value=verdict.value if verdict else None).state()
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_flow(monitor))

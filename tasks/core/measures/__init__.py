@@ -1,0 +1,1 @@
+"""Measures of drift, one per file; `registry` lists them."""

@@ -1,0 +1,304 @@
+"""What should happen now: block, skip or train, concluded from evidence and nothing else.
+
+The rules, in order; the first that applies names the cause:
+
+1. bad data blocks, and so does a suspected labelling fault: neither may cause a retraining;
+2. no champion yet: train the first;
+3. decay: realised performance is beyond its band in M of the last N windows and in the newest: train;
+4. drift in M of N windows and the newest: skip where performance there is known to be fine, else train;
+5. the champion is older than `retrain.max_age`: train;
+6. otherwise skip.
+
+Every wish to train then passes the guards: new rows, cooldown, budget, futility.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
+
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window, parse_duration, utc
+
+Outcome = Literal["ok", "warn", "drift", "undecided"]
+Kind = Literal["BLOCK", "SKIP", "TRAIN"]
+Cause = Literal["data", "labels", "decay", "drift", "age", "first", "none"]
+Guard = Literal["new_rows", "cooldown", "budget", "futility"]
+
+_WEEK = timedelta(days=7)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What one check of one window concluded."""
+
+    window: Window
+    outcome: Outcome
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.outcome not in get_args(Outcome):
+            raise ValueError(f"outcome {self.outcome!r} is none of {get_args(Outcome)}")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a decision may rest on; all of it about the present champion.
+
+    Checks are kept oldest first with one per window (the last given counts), so a window that was checked
+    twice is one window in "M of N". `None` means "not known", which is never the same as "fine".
+    """
+
+    as_of: datetime
+    data_ok: bool | None = None
+    data_reason: str = ""
+    drift: tuple[CheckOutcome, ...] = ()
+    performance: tuple[CheckOutcome, ...] = ()
+    label_fault: str | None = None
+    new_rows: int | None = None
+    last_training: datetime | None = None
+    retrainings: tuple[datetime, ...] = ()
+    futile: int = 0
+    champion_trained: datetime | None = None
+    has_champion: bool = True
+    window: Window | None = None
+    """The window this decision is about, where no check of it names one (bad data, age, first training)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "as_of", utc(self.as_of))
+        object.__setattr__(self, "drift", _one_per_window(self.drift))
+        object.__setattr__(self, "performance", _one_per_window(self.performance))
+        object.__setattr__(self, "retrainings", tuple(sorted(utc(moment) for moment in self.retrainings)))
+        for name in ("last_training", "champion_trained"):
+            moment = getattr(self, name)
+            object.__setattr__(self, name, None if moment is None else utc(moment))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the policy concluded, why, and under which id it is claimed and remembered.
+
+    `cause` is what the evidence called for, also where a guard turned the wish to train into a SKIP;
+    `guards` names those guards. `escalate` says that the loop cannot help itself and a person must look.
+    """
+
+    kind: Kind
+    cause: Cause
+    reasons: tuple[str, ...]
+    id: str
+    escalate: bool = False
+    evidence: dict[str, object] = field(default_factory=dict, compare=False)
+    guards: tuple[Guard, ...] = ()
+    window: Window | None = None
+
+    def sentence(self) -> str:
+        """Return the decision as one line for a log or a run's name."""
+        return f"{self.kind} ({self.cause}): " + "; ".join(self.reasons)
+
+
+def decide(evidence: Evidence, spec: ModelSpec) -> Decision:
+    """Return what should happen now.
+
+    The same evidence about the same window always gives the same decision and id, whoever asks and when.
+
+    Example:
+        >>> from tasks.core.spec import parse_spec
+        >>> spec = parse_spec({"name": "m", "label": {"column": "y"}, "features": {"numeric": ["x"]},
+        ...                    "source": {"url": "rows.parquet", "key": "id", "timestamp": "t"}})
+        >>> bad = Evidence(datetime(2026, 1, 1, tzinfo=UTC), data_ok=False, data_reason="column x is gone")
+        >>> decide(bad, spec).sentence()
+        'BLOCK (data): bad data: column x is gone'
+    """
+    kind, cause, reason = _finding(evidence, spec)
+    reasons, guards = [reason], {}
+    if kind == "TRAIN":
+        guards = _guards(evidence, spec)
+        if guards:
+            kind = "SKIP"
+            reasons += guards.values()
+    window = _window(cause, evidence, spec)
+    return Decision(
+        kind=kind,
+        cause=cause,
+        reasons=tuple(reasons),
+        id=decision_id(spec.name, kind, cause, window),
+        escalate="futility" in guards,
+        evidence=_record(evidence),
+        guards=tuple(guards),
+        window=window,
+    )
+
+
+def wanted_cause(evidence: Evidence, spec: ModelSpec) -> Cause | None:
+    """Return the cause for which the evidence asks for training, guards aside; None where it does not.
+
+    Whoever gathers evidence needs it to count the futile retrainings *for that cause*.
+    """
+    kind, cause, _ = _finding(evidence, spec)
+    return cause if kind == "TRAIN" else None
+
+
+def decision_id(model: str, kind: Kind, cause: Cause, window: Window) -> str:
+    """Return the id under which this decision is claimed: equal for equal arguments, else different.
+
+    It starts with kind and cause so that a person can read it; a skipped wish to train and the training
+    that follows on the same window once the guard lifts are two decisions.
+
+    Example:
+        >>> decision_id("churn", "TRAIN", "decay", Window.ending(datetime(2026, 1, 8, tzinfo=UTC), "7d"))
+        'train-decay-fb02626bb69f4985'
+    """
+    text = json.dumps([model, kind, cause, window.start.isoformat(), window.end.isoformat()])
+    return f"{kind.lower()}-{cause}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def cause_of(decision: str) -> str | None:
+    """Return the cause written in a decision id of ours, None for any other id (a manual run, say).
+
+    Example:
+        >>> cause_of("train-decay-0123456789abcdef"), cause_of("manual-7")
+        ('decay', None)
+    """
+    kind, _, rest = decision.partition("-")
+    cause, _, digest = rest.partition("-")
+    ours = kind.upper() in get_args(Kind) and cause in get_args(Cause) and len(digest) == 16
+    return cause if ours else None
+
+
+def bad_enough(checks: tuple[CheckOutcome, ...], windows: tuple[int, int]) -> bool:
+    """Return whether M of the last N checks found drift and the newest did; `windows` is (M, N).
+
+    A check that could not tell is not bad, and it uses up its place among the last N.
+    """
+    most, of = windows
+    bad = [check.outcome == "drift" for check in checks[-of:]]
+    return bool(bad) and bad[-1] and sum(bad) >= most
+
+
+def _finding(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
+    """Return what the evidence calls for, guards aside: kind, cause and the reason in words."""
+    if evidence.data_ok is False:
+        return "BLOCK", "data", f"bad data: {evidence.data_reason or 'the contract does not hold'}"
+    if evidence.label_fault is not None:
+        return "BLOCK", "labels", f"suspected labelling fault: {evidence.label_fault or 'see the check'}"
+    if not evidence.has_champion:
+        return "TRAIN", "first", "no version serves yet"
+    return _by_checks(evidence, spec) or _by_age(evidence, spec)
+
+
+def _by_checks(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] | None:
+    often = f"in {spec.drift.windows[0]} of {spec.drift.windows[1]} windows and the newest"
+    if bad_enough(evidence.performance, spec.drift.windows):
+        return "TRAIN", "decay", f"performance beyond its band {often}{_why(evidence.performance)}"
+    if not bad_enough(evidence.drift, spec.drift.windows):
+        return None
+    found = f"inputs drifted {often}{_why(evidence.drift)}"
+    if _known_fine(evidence, spec):
+        return "SKIP", "drift", f"{found}; drift does not hurt: performance there is within its band"
+    return "TRAIN", "drift", f"{found}; performance there is not known to be fine"
+
+
+def _by_age(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
+    limit = spec.retrain.max_age
+    if limit is None:
+        return "SKIP", "none", _calm(evidence)
+    if evidence.champion_trained is None:
+        return "SKIP", "none", f"{_calm(evidence)}; the champion's age is not known"
+    age = evidence.as_of - evidence.champion_trained
+    if age >= parse_duration(limit):  # reached counts, so that 4w with weekly checks is every fourth week
+        return "TRAIN", "age", f"the champion is {age.days} days old, its limit is {limit}"
+    return "SKIP", "none", _calm(evidence)
+
+
+def _calm(evidence: Evidence) -> str:
+    """Say what calls for nothing, without taking silence for health."""
+    told = []
+    for name, checks in (("performance", evidence.performance), ("drift", evidence.drift)):
+        told.append(f"{name} {checks[-1].outcome}" if checks else f"{name} not checked")
+    return "nothing calls for training: " + ", ".join(told)
+
+
+def _why(checks: tuple[CheckOutcome, ...]) -> str:
+    return f" ({checks[-1].reason})" if checks[-1].reason else ""
+
+
+def _known_fine(evidence: Evidence, spec: ModelSpec) -> bool:
+    """Whether the newest decided performance check is ok and looked at windows as recent as the drift.
+
+    Labels come later than inputs, so a check up to M - 1 window lengths behind the newest drifted window
+    counts; an older one says nothing about the drifted rows. Measured in time, not in the number of
+    drift checks: one more healthy check must never make this stricter.
+    """
+    decided = [check for check in evidence.performance if check.outcome != "undecided"]
+    newest = evidence.drift[-1].window
+    since = newest.start - (spec.drift.windows[0] - 1) * newest.length
+    return bool(decided) and decided[-1].outcome == "ok" and decided[-1].window.end > since
+
+
+def _guards(evidence: Evidence, spec: ModelSpec) -> dict[Guard, str]:
+    """Return the guards that forbid training now, each with its reason."""
+    rules, held = spec.retrain, dict[Guard, str]()
+    if evidence.new_rows is not None and evidence.new_rows < rules.min_new_rows:
+        held["new_rows"] = f"{evidence.new_rows} new labelled rows, {rules.min_new_rows} are needed"
+    earlier = [*evidence.retrainings, *([evidence.last_training] if evidence.last_training else [])]
+    if earlier and evidence.as_of - max(earlier) < parse_duration(rules.cooldown):
+        held["cooldown"] = f"the last retraining was less than {rules.cooldown} ago"
+    spent = sum(moment > evidence.as_of - _WEEK for moment in evidence.retrainings)
+    if spent >= rules.budget_per_week:
+        held["budget"] = f"{spent} retrainings in seven days, the budget is {rules.budget_per_week}"
+    if evidence.futile >= rules.futile_limit:
+        held["futility"] = f"{evidence.futile} retrainings for this cause did not help: a person must look"
+    return held
+
+
+def _window(cause: Cause, evidence: Evidence, spec: ModelSpec) -> Window:
+    """Return the window a decision is about: that of the check which caused it, where there is one."""
+    if cause == "decay":
+        return evidence.performance[-1].window
+    if cause == "drift":
+        return evidence.drift[-1].window
+    if evidence.window is not None:
+        return evidence.window
+    checked = [check.window for check in (*evidence.drift[-1:], *evidence.performance[-1:])]
+    if checked and cause != "age":
+        return max(checked, key=lambda window: window.end)
+    length = parse_duration(spec.window.check)
+    return Window.ending(_EPOCH + (evidence.as_of - _EPOCH) // length * length, length)
+
+
+def _one_per_window(checks: tuple[CheckOutcome, ...]) -> tuple[CheckOutcome, ...]:
+    latest = {check.window: check for check in checks}
+    return tuple(sorted(latest.values(), key=lambda check: (check.window.end, check.window.start)))
+
+
+def _record(evidence: Evidence) -> dict[str, object]:
+    """Return the evidence as plain JSON values, for the ledger."""
+
+    def moment(value: datetime | None) -> str | None:
+        return None if value is None else value.isoformat()
+
+    def listed(checks: tuple[CheckOutcome, ...]) -> list[dict[str, str]]:
+        return [
+            {"window": str(check.window), "outcome": check.outcome, "reason": check.reason}
+            for check in checks
+        ]
+
+    return {
+        "as_of": moment(evidence.as_of),
+        "window": str(evidence.window) if evidence.window else None,
+        "data_ok": evidence.data_ok,
+        "data_reason": evidence.data_reason,
+        "drift": listed(evidence.drift),
+        "performance": listed(evidence.performance),
+        "label_fault": evidence.label_fault,
+        "new_rows": evidence.new_rows,
+        "last_training": moment(evidence.last_training),
+        "retrainings": [moment(value) for value in evidence.retrainings],
+        "futile": evidence.futile,
+        "champion_trained": moment(evidence.champion_trained),
+        "has_champion": evidence.has_champion,
+    }

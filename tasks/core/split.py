@@ -1,0 +1,100 @@
+"""The time-ordered split of labelled rows into training rows and newest rows kept unseen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+
+from tasks.core.errors import TrainingError
+from tasks.core.spec import ModelSpec
+from tasks.core.window import parse_duration, utc
+
+HOLDOUT_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training rows older than `cut`, and holdout rows from `cut` on; both by rising time, with all columns.
+
+    `dropped_for_group` counts training rows left out because their entity or key also stands in the holdout.
+    """
+
+    train: pd.DataFrame
+    holdout: pd.DataFrame
+    cut: datetime
+    dropped_for_group: int
+
+
+def split_rows(frame: pd.DataFrame, spec: ModelSpec, as_of_end: datetime) -> Split:
+    """Return the rows split at one moment: no model is judged on rows older than those it learnt from.
+
+    The holdout is what falls in the last `spec.window.holdout` before `as_of_end`, or the newest fifth of the
+    rows when the spec names no length. Rows of one moment are never divided: at the edge they all go to the
+    holdout.
+
+    Args:
+        frame: Rows with aware timestamps, keys and, where the spec names one, groups. Not changed.
+        spec: Names the columns and the length of the holdout.
+        as_of_end: End of the training window.
+
+    Raises:
+        TrainingError: when there are fewer than two rows, a timestamp is missing, or one side would be empty.
+    """
+    time, key = spec.source.timestamp, spec.source.key
+    if len(frame) < 2:
+        raise _cannot(spec, f"{len(frame)} labelled rows", "at least two, to train on and to judge by")
+    if frame[time].isna().any():
+        raise _cannot(
+            spec, f"{int(frame[time].isna().sum())} rows without a timestamp", "a time on every row"
+        )
+    ordered = frame.sort_values([time, key], kind="stable", ignore_index=True)
+    cut = _cut(ordered[time], spec, as_of_end)
+    is_new = ordered[time] >= cut
+    train, holdout = ordered[~is_new], ordered[is_new]
+    shared = train[key].isin(holdout[key])
+    group = spec.source.group
+    if group:
+        shared |= train[group].notna() & train[group].isin(holdout[group])
+    kept = train[~shared].reset_index(drop=True)
+    _check_sides(spec, kept, holdout, int(shared.sum()), cut)
+    return Split(kept, holdout.reset_index(drop=True), cut.to_pydatetime(), int(shared.sum()))
+
+
+def _cut(times: pd.Series, spec: ModelSpec, as_of_end: datetime) -> pd.Timestamp:
+    """Return the moment from which rows are kept unseen; `times` rise."""
+    if spec.window.holdout is not None:
+        return pd.Timestamp(utc(as_of_end) - parse_duration(spec.window.holdout))
+    cut = times.iloc[min(int(len(times) * (1 - HOLDOUT_SHARE)), len(times) - 1)]
+    if cut > times.iloc[0]:
+        return pd.Timestamp(cut)
+    later = times[times > cut]  # so many rows share the first moment that the fifth begins there
+    return pd.Timestamp(later.iloc[0] if len(later) else cut)
+
+
+def _check_sides(
+    spec: ModelSpec, train: pd.DataFrame, holdout: pd.DataFrame, shared: int, cut: pd.Timestamp
+) -> None:
+    if holdout.empty:
+        raise _cannot(spec, f"no row since {cut.isoformat()}", "rows to judge by", "lengthen window.holdout")
+    if train.empty and shared:
+        raise _cannot(
+            spec,
+            f"all {shared} older rows belong to entities of the holdout",
+            "entities on one side only",
+            "shorten window.holdout or choose another source.group",
+        )
+    if train.empty:
+        raise _cannot(
+            spec,
+            f"no row before {cut.isoformat()}",
+            "rows to train on",
+            "lengthen window.training, or shorten window.holdout",
+        )
+
+
+def _cannot(
+    spec: ModelSpec, found: str, expected: str, todo: str = "wait for more labelled rows"
+) -> TrainingError:
+    return TrainingError(found, expected, todo, model=spec.name)

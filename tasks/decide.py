@@ -1,0 +1,121 @@
+"""From what a check found to a decision on record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.states import Completed, State
+
+from tasks.core.dataset import Dataset
+from tasks.core.policy import Decision, Evidence, decide
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
+from tasks.log import task_logger
+from tasks.settings import Settings
+from tasks.store import checks, ledger, predictions
+from tasks.store.engine import open_store
+
+
+class Verdict(Protocol):
+    """What every verdict has: an outcome with its reason, and a summary that JSON can hold."""
+
+    @property
+    def outcome(self) -> str: ...  # noqa: D102
+    def summary(self) -> dict[str, Any]: ...  # noqa: D102 -- Any: JSON
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check run came to; `value` is the realised score where one was measured."""
+
+    window: Window
+    outcome: str
+    decision: Decision
+    launched: Any = None  # Any: tasks.launch.Launched, which tasks may not import from each other
+    value: float | None = None
+    drifted: tuple[str, ...] = ()
+
+    def state(self) -> State[Any]:
+        """Return a completed state named after verdict and decision, e.g. `Drift: TRAIN, promoted`."""
+        name = f"{self.outcome.capitalize()}: {self.decision.kind}"
+        if self.launched:
+            name += f", {self.launched.outcome}"
+        return Completed(name=name[:60], message=self.decision.sentence()[:400], data=self)
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
+def record_check(
+    spec: ModelSpec,
+    kind: checks.Kind,
+    window: Window,
+    verdict: Any,  # Any: a Verdict, or a contract report
+    *,
+    version: int | None,
+    as_of: datetime,
+    settings: Settings | None = None,
+) -> checks.Check:
+    """Return the check as it stands in the store; a re-run that concludes the same writes nothing."""
+    summary = verdict.summary() if hasattr(verdict, "summary") else asdict(verdict)
+    if hasattr(verdict, "sentence"):
+        summary = {**summary, "sentence": verdict.sentence()}
+    return checks.record(
+        open_store(settings),
+        model=spec.name,
+        kind=kind,
+        window=window,
+        version=version,
+        outcome=verdict.outcome,
+        summary=summary,
+        run_id=str(flow_run.id) if flow_run.id else None,
+        at=as_of,
+    )
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=600, cache_policy=NO_CACHE)
+def record_labels(
+    spec: ModelSpec, dataset: Dataset, *, as_of: datetime, settings: Settings | None = None
+) -> int:
+    """Return how many labels were new or corrected; a label that stands already is not written again."""
+    frame = pd.read_parquet(dataset.path)
+    rows = pd.DataFrame(
+        {"row_key": frame[spec.source.key].astype(str), "label": frame[spec.label.column].astype(object)}
+    )
+    count = predictions.labels_record(open_store(settings), spec.name, rows, known_at=as_of)
+    task_logger(__name__).info("%s: %d of %d labels were news", spec.name, count, len(rows))
+    return count
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
+def windows_to_judge(
+    spec: ModelSpec, window: Window, version: int, *, as_of: datetime, settings: Settings | None = None
+) -> list[Window]:
+    """Return the window, after those before it that still count and may have got labels since, oldest first."""
+    earlier = checks.recent(open_store(settings), spec.name, "performance", spec.drift.windows[1], as_of)
+    again = [
+        check.window for check in earlier if check.version == version and check.window.end <= window.start
+    ]
+    return [*again, window]
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
+def reach_decision(
+    spec: ModelSpec, evidence: Evidence, *, dry_run: bool = False, settings: Settings | None = None
+) -> Decision:
+    """Return what the policy concludes, after writing it to the history of decisions unless it is a dry run."""
+    decision = decide(evidence, spec)
+    if not dry_run:
+        ledger.record_decision(
+            open_store(settings),
+            decision,
+            model=spec.name,
+            at=evidence.as_of,
+            run_id=str(flow_run.id) if flow_run.id else None,
+        )
+    task_logger(__name__).info("%s: decision %s: %s", spec.name, decision.id, decision.sentence())
+    return decision

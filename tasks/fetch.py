@@ -1,0 +1,167 @@
+"""Rows of a model's source, one per key, as a Dataset on disk."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from tasks.core.dataset import Dataset
+from tasks.core.errors import SourceUnavailable
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window, utc
+from tasks.log import task_logger
+from tasks.settings import Settings
+from tasks.sources import open_source
+from tasks.sources.increments import folder_of, sweep
+from tasks.sources.reading import read_labels, read_training, read_window, training_window
+from tasks.store import watermarks
+from tasks.store.engine import open_store
+
+_FETCH_SECONDS = 4 * 3600
+
+
+def _may_pass(task: Any, run: Any, state: Any) -> bool:  # Any: Prefect's own callback types
+    """Retry only what another attempt can mend."""
+    try:
+        state.result()
+    except SourceUnavailable:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+_READING: dict[str, Any] = {  # Any: keyword arguments of Prefect's decorator
+    "retries": 2,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=5),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": _may_pass,
+    "timeout_seconds": _FETCH_SECONDS,
+    "cache_policy": NO_CACHE,
+}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The training rows, and what a retraining needs to know about how they came.
+
+    `new_rows` are labelled rows that the last committed training could not have seen: dated since the
+    watermark, or dated before it and late. `increments` hold from the next commit on; `increment` is the one
+    this fetch added ("" for sources that are cheaper to read again than to copy). `future_rows` are dated
+    after `as_of` and held back; `undated_rows` have no timestamp and can be in no window.
+    """
+
+    dataset: Dataset
+    new_rows: int
+    watermark: datetime | None
+    next_watermark: datetime
+    late_rows: int = 0
+    duplicates: int = 0
+    corrections: int = 0
+    future_rows: int = 0
+    undated_rows: int = 0
+    increment: str = ""
+    increments: tuple[str, ...] = ()
+
+
+@task(name="fetch training rows", **_READING)
+def fetch_training(spec: ModelSpec, as_of: datetime, *, settings: Settings | None = None) -> Fetched:
+    """Return every row of the training window whose label is mature at `as_of`, one per key.
+
+    The window is `[as_of - maturity - window.training, as_of - maturity)`. From a database only what may
+    have changed since the watermark is read; the rest comes from the committed increments, after the
+    source has confirmed that it still holds the same. Nothing is committed here. A label that is
+    null in a mature row stays null: the contract counts it. An empty source gives an empty dataset.
+
+    Raises:
+        SourceUnavailable: when the source does not answer; the task retries.
+        FetchError: when it cannot be read, or holds times that cannot be placed.
+        ContractError: when the key or time columns are not there.
+    """
+    settings = settings or Settings()
+    as_of = utc(as_of)
+    standing = watermarks.get(open_store(settings), spec.name)
+    moment = standing.moment if standing else None
+    names = standing.increments if standing else []
+    with closing(open_source(spec, settings)) as source:
+        found = read_training(source, spec, as_of, settings, watermark=moment, names=names)
+    dataset, resolution = found.assembled.dataset, found.assembled.resolution
+    task_logger(__name__).info(
+        "Fetched %d rows of %s for %s (%d new, %d late, %d corrected, %d doubled, %d future, %d undated)",
+        *(dataset.rows, spec.name, dataset.window, found.new, found.late),
+        *(resolution.corrections, resolution.duplicates, found.future, found.undated),
+    )
+    return Fetched(
+        dataset=dataset,
+        new_rows=found.new,
+        watermark=moment,
+        next_watermark=training_window(spec, as_of).end,
+        late_rows=found.late,
+        duplicates=resolution.duplicates,
+        corrections=resolution.corrections,
+        future_rows=found.future,
+        undated_rows=found.undated,
+        increment=found.increment,
+        increments=found.increments,
+    )
+
+
+@task(name="commit watermark", retries=2, retry_delay_seconds=5, timeout_seconds=300, cache_policy=NO_CACHE)
+def commit_watermark(
+    spec: ModelSpec, fetched: Fetched, attempt: str, *, settings: Settings | None = None
+) -> None:
+    """Move the watermark to what this attempt consumed, once the attempt is recorded; twice is once."""
+    settings = settings or Settings()
+    stands = watermarks.commit(
+        open_store(settings), spec.name, fetched.next_watermark, list(fetched.increments), attempt
+    )
+    removed = sweep(folder_of(spec, settings), stands.increments)
+    task_logger(__name__).info(
+        "Watermark of %s at %s with %d increments (%d unused removed)",
+        *(spec.name, stands.moment.isoformat(), len(stands.increments), removed),
+    )
+
+
+@task(name="fetch window", **_READING)
+def fetch_window(
+    spec: ModelSpec, window: Window, as_of: datetime, *, settings: Settings | None = None
+) -> Dataset:
+    """Return the window's rows as they were known at `as_of`, one per key, labels included where present.
+
+    Raises:
+        SourceUnavailable: when the source does not answer; the task retries.
+        FetchError: when it cannot be read, or holds times that cannot be placed.
+        ContractError: when the key or time columns are not there.
+    """
+    settings = settings or Settings()
+    with closing(open_source(spec, settings)) as source:
+        dataset = read_window(source, spec, window, utc(as_of), settings, columns=spec.columns, stem="window")
+    task_logger(__name__).info("Fetched %d rows of %s for %s", dataset.rows, spec.name, window)
+    return dataset
+
+
+@task(name="fetch labels", **_READING)
+def fetch_labels(
+    spec: ModelSpec, window: Window, as_of: datetime, *, settings: Settings | None = None
+) -> Dataset:
+    """Return key, timestamp and label of the window's rows whose label is there and mature at `as_of`.
+
+    A row is mature when timestamp + maturity <= `as_of`. A source without the label column gives no
+    rows, and a dataset whose `missing` names it.
+
+    Raises:
+        SourceUnavailable: when the source does not answer; the task retries.
+        FetchError: when it cannot be read, or holds times that cannot be placed.
+        ContractError: when the key or time columns are not there.
+    """
+    settings = settings or Settings()
+    with closing(open_source(spec, settings)) as source:
+        dataset = read_labels(source, spec, window, utc(as_of), settings)
+    task_logger(__name__).info("Fetched %d labels of %s for %s", dataset.rows, spec.name, window)
+    return dataset

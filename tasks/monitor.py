@@ -1,0 +1,92 @@
+"""Realised performance of the champion, and the evidence a decision rests on, read from the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.performance import PerformanceVerdict, judge
+from tasks.core.policy import Evidence
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
+from tasks.log import task_logger
+from tasks.settings import Settings
+from tasks.store import evidence, predictions
+from tasks.store.engine import open_store
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=900, cache_policy=NO_CACHE)
+def realised_performance(
+    spec: ModelSpec,
+    window: Window,
+    promise: float,
+    classes: Sequence[Any] | None,
+    *,
+    version: int | None = None,
+    as_of: datetime | None = None,
+    settings: Settings | None = None,
+) -> PerformanceVerdict:
+    """Return whether the predictions of this window, as far as their labels are known, keep the promise.
+
+    Args:
+        spec: The model.
+        window: When the predicted events happened.
+        promise: The champion's score when it was promoted.
+        classes: The champion's classes in the order of its scores; None for regression.
+        version: Judge only what this version predicted. Give the champion's: right after a promotion a window
+            still holds predictions of the version before, which must not be held against the new one.
+        as_of: Leave out what became known later; default: nothing.
+        settings: Where the store is.
+    """
+    started = time.monotonic()
+    rows = predictions.matured(open_store(settings), spec.name, window, as_of=as_of)
+    if version is not None:
+        rows = rows[rows["version"] == version]
+    verdict = judge(
+        rows["label"].tolist(), rows["prediction"].tolist(), rows["score"].tolist(), classes, spec, promise
+    )
+    task_logger(__name__).info(
+        "%s: performance %s over %s on %d labelled predictions in %.1f s: %s",
+        spec.name, verdict.outcome, window, verdict.rows, time.monotonic() - started, verdict.reason,
+    )  # fmt: skip
+    return verdict
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=300, cache_policy=NO_CACHE)
+def gather_evidence(
+    spec: ModelSpec,
+    as_of: datetime,
+    window: Window,
+    *,
+    version: int | None,
+    champion_trained: datetime | None = None,
+    new_rows: int | None = None,
+    data_ok: bool | None = None,
+    data_reason: str = "",
+    settings: Settings | None = None,
+) -> Evidence:
+    """Return the evidence about the champion `version` as the store had it at `as_of`.
+
+    `version` is None where nothing serves yet. Without `data_ok` the newest data check in the store counts.
+    """
+    found = evidence.gather(
+        open_store(settings),
+        spec,
+        as_of,
+        window,
+        version=version,
+        champion_trained=champion_trained,
+        new_rows=new_rows,
+        data_ok=data_ok,
+        data_reason=data_reason,
+    )
+    task_logger(__name__).info(
+        "%s: evidence at %s: %d drift and %d performance checks, %d retrainings, %d futile",
+        spec.name, window, len(found.drift), len(found.performance), len(found.retrainings), found.futile,
+    )  # fmt: skip
+    return found

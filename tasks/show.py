@@ -1,0 +1,91 @@
+"""A replay on the terminal: one line per window as it goes, a bar below, a table at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tasks.core.replay_summary import Summary, WindowResult, shown
+from tasks.core.spec import ModelSpec
+from tasks.stage import Stage
+
+_COLOURS = {"ok": "green", "warn": "yellow", "drift": "red", "undecided": "dim"}
+_ENDS = {"promoted": "bold green", "kept": "yellow", "blocked": "bold magenta", "skipped": "dim"}
+
+
+class Stageplay:
+    """Prints what happens; where the output is no terminal, plain lines without a bar."""
+
+    def __init__(self, spec: ModelSpec, stage: Stage, console: Console | None = None):
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._spec = spec
+        self._count = len(stage.windows)
+        self._bar = Progress(
+            TextColumn("replay of {task.fields[model]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("replay", total=self._count, model=spec.name)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def tell(self, result: WindowResult, watched: Any) -> None:  # Any: monitor's CheckResult
+        """Print the window's line; the score is the realised one of the newest labels that are known by now."""
+        self._bar.advance(self._task)
+        done = len(str(self._count))
+        number = int(self._bar.tasks[0].completed)
+        realised = shown(watched.value)
+        end = f" → [{_ENDS.get(result.outcome, 'white')}]{result.outcome}[/]" if result.outcome else ""
+        why = f" {result.cause}" if result.decision != "SKIP" or result.cause != "none" else ""
+        planted = f"  [dim]planted: {result.planted}[/]" if result.planted else ""
+        self._console.print(
+            f"{number:>{done}}/{self._count}  {result.start:%Y-%m-%d}  {result.rows:>6} rows  "
+            f"v{result.version:<3} {self._spec.metric} {realised:<7} "
+            f"performance {_coloured(result.performance)} drift {_coloured(result.drift)} "
+            f"{result.decision}{why}{end}{planted}"
+        )
+
+    def end(self, summary: Summary, folder: Path) -> None:
+        """Print the table of windows, the totals, and where the report is."""
+        table = Table(title=f"{summary.model}: {summary.metric} held, window by window", show_edge=False)
+        for name in (
+            "window",
+            "rows",
+            "version",
+            "loop",
+            "never retrained",
+            "verdict",
+            "decision",
+            "outcome",
+        ):
+            table.add_column(name, justify="right" if name in {"rows", "loop", "never retrained"} else "left")
+        for item in summary.windows:
+            table.add_row(
+                f"{item.start:%Y-%m-%d}", str(item.rows), f"v{item.version}", shown(item.score),
+                shown(item.never_score), _coloured(item.verdict), f"{item.decision} {item.cause}",
+                item.outcome,
+            )  # fmt: skip
+        self._console.print(table)
+        for sentence in summary.sentences():
+            self._console.print(sentence)
+        self._console.print(f"report: {folder / 'report.html'}\nsummary: {folder / 'summary.json'}")
+
+
+def _coloured(outcome: str) -> str:
+    return f"[{_COLOURS.get(outcome, 'white')}]{outcome:<9}[/]"

@@ -1,0 +1,230 @@
+"""One row per key out of many versions, written as the Parquet file of a Dataset.
+
+The rows are held once, as Arrow; keys and times besides, as numbers; the file is written slice by slice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.core.dataset import Dataset
+from tasks.core.rows import Resolution, pick
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
+from tasks.sources.increments import Increment, read
+from tasks.sources.shape import cast_all, common_type, source_names
+from tasks.sources.times import UTC_TIMES
+
+_SLICE_ROWS = 100_000
+_NANOSECONDS = pa.timestamp("ns", "UTC")
+
+
+@dataclass(frozen=True)
+class Versions:
+    """All versions of the rows in question, in one table, and the part each came from."""
+
+    table: pa.Table
+    part: npt.NDArray[np.int32]
+    part_names: tuple[tuple[str, ...], ...]
+    part_columns: tuple[frozenset[str], ...]
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A dataset on disk, and what it was chosen from: `kept` are its rows' positions in the table."""
+
+    dataset: Dataset
+    resolution: Resolution
+    distinct_keys: int
+    versions: Versions
+    kept: npt.NDArray[np.int64]
+
+    def filled(self, column: str) -> npt.NDArray[np.bool_]:
+        """Return, for each row of the dataset, whether it has a value in `column`."""
+        return _filled(self.versions.table, column)[self.kept]
+
+
+def surviving(folder: Path, increments: Sequence[tuple[str, Increment]]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the increments, each stretch of time from the newest increment that covers it."""
+    for index, (name, increment) in enumerate(increments):
+        newer = [later for _, later in increments[index + 1 :]]
+        for batch in read(folder, name):
+            yield _without(batch, increment.column, newer) if newer else batch
+
+
+def _without(batch: pa.RecordBatch, column: str, newer: Sequence[Increment]) -> pa.RecordBatch:
+    values = batch.column(column)
+    keep = pc.is_valid(values)  # a row never stamped is read again by every increment
+    for later in newer:
+        inside = pc.less(values, pa.scalar(later.high, values.type))
+        if later.low is not None:
+            inside = pc.and_(inside, pc.greater_equal(values, pa.scalar(later.low, values.type)))
+        keep = pc.and_(keep, pc.invert(inside))
+    return batch.filter(pc.fill_null(keep, False))
+
+
+def gather(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Versions:
+    """Return the batches as one table with one type per column; a column some lack is null there."""
+    kept: list[pa.Table] = []
+    parts: dict[tuple[tuple[str, ...], frozenset[str]], int] = {}
+    numbers: list[npt.NDArray[np.int32]] = []
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        identity = tuple(source_names(batch.schema)), frozenset(batch.schema.names)
+        part = parts.setdefault(identity, len(parts))
+        numbers.append(np.full(batch.num_rows, part, dtype=np.int32))
+        kept.append(pa.Table.from_batches([batch]).replace_schema_metadata(None))
+    present = [name for name in columns if any(name in table.column_names for table in kept)]
+    types = {
+        name: common_type(table.schema.field(name).type for table in kept if name in table.column_names)
+        for name in present
+    }
+    table = pa.concat_tables([cast_all(each, types) for each in kept]) if kept else pa.table({})
+    part_of = np.concatenate(numbers) if numbers else np.empty(0, dtype=np.int32)
+    return Versions(table, part_of, tuple(names for names, _ in parts), tuple(there for _, there in parts))
+
+
+def assemble(
+    versions: Versions,
+    spec: ModelSpec,
+    window: Window,
+    *,
+    columns: Sequence[str],
+    schema: Sequence[str],
+    folder: Path,
+    stem: str,
+    drop_null: str | None = None,
+) -> Assembled:
+    """Return the window's rows, one per key, as Parquet in `folder` sorted by timestamp and key.
+
+    `schema` names the source's columns and is used where no row says which it had. Rows without a value in
+    `drop_null` are left out.
+    """
+    table = versions.table
+    kept = np.empty(0, dtype=np.int64)
+    resolution, distinct = Resolution(), 0
+    if table.num_rows:
+        inside = _inside(table.column(spec.source.timestamp), window)
+        light = _light(table, spec)
+        distinct = int(light.loc[inside, spec.source.key].nunique())
+        relevant = _relevant(light[spec.source.key].to_numpy(), inside)
+        picked, resolution = pick(
+            light.iloc[relevant], spec, lambda positions: _frame(table, relevant[positions])
+        )
+        kept = relevant[picked]
+        kept = kept[inside[kept]]
+        if drop_null is not None:
+            kept = kept[_filled(table, drop_null)[kept]]
+    parts = np.unique(versions.part[kept])
+    named = [name for part in parts for name in versions.part_names[part]] or schema
+    there = [versions.part_columns[part] for part in parts] or [frozenset(schema)]
+    path, digest = _write(table, kept, spec, columns=columns, folder=folder, stem=stem)
+    dataset = Dataset(
+        path=str(path),
+        rows=len(kept),
+        sha256=digest,
+        window=window,
+        columns=tuple(dict.fromkeys(named)),
+        missing=tuple(name for name in columns if any(name not in names for names in there)),
+    )
+    return Assembled(dataset, resolution, distinct, versions, kept)
+
+
+def _relevant(key: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Positions of every version of the keys that have one in the window."""
+    known = ~np.isnan(key)
+    rank = np.where(known, key, 0).astype(np.int64)
+    wanted = np.zeros(int(rank.max()) + 1, dtype=bool)
+    wanted[rank[inside & known]] = True
+    return np.flatnonzero(inside | (known & wanted[rank])).astype(np.int64)
+
+
+def _write(
+    table: pa.Table,
+    kept: npt.NDArray[np.int64],
+    spec: ModelSpec,
+    *,
+    columns: Sequence[str],
+    folder: Path,
+    stem: str,
+) -> tuple[Path, str]:
+    """Write the chosen rows slice by slice; the file's name ends with its digest and it appears whole."""
+    chosen = table.select([name for name in columns if name in table.column_names])
+    schema = pa.schema(
+        [(name, _final_type(name, spec, chosen)) for name in columns if name in chosen.column_names]
+    )
+    if not table.num_rows:
+        schema = pa.schema([(name, _final_type(name, spec, None)) for name in columns])
+    staging = folder / f".{stem}-{uuid.uuid4().hex[:12]}.parquet"
+    with pq.ParquetWriter(staging, schema) as writer:
+        for start in range(0, len(kept), _SLICE_ROWS):
+            part = chosen.take(pa.array(kept[start : start + _SLICE_ROWS]))
+            writer.write_table(cast_all(part, dict(zip(schema.names, schema.types, strict=True))))
+    with staging.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    path = folder / f"{stem}-{digest[:12]}.parquet"
+    staging.replace(path)
+    return path, digest
+
+
+def _final_type(name: str, spec: ModelSpec, table: pa.Table | None) -> pa.DataType:
+    kind = table.schema.field(name).type if table is not None else pa.null()
+    if name in (spec.source.timestamp, spec.source.updated):
+        return _as_read(table.column(name)) if table is not None else _NANOSECONDS
+    if pa.types.is_null(kind):
+        return pa.float64() if name in spec.features.numeric else pa.string()
+    return kind
+
+
+def _as_read(times: pa.ChunkedArray) -> pa.DataType:
+    """Nanoseconds, which pandas users expect, save where a date like 9999-12-31 does not fit them."""
+    extremes = pc.min_max(times)
+    years = [moment.as_py().year for moment in extremes.values() if moment.is_valid]
+    return _NANOSECONDS if all(1678 <= year <= 2261 for year in years) else times.type
+
+
+def _light(table: pa.Table, spec: ModelSpec) -> pd.DataFrame:
+    """Key and times as numbers: a key becomes its rank, so that no text is copied into Python objects."""
+    source = spec.source
+    key = table.column(source.key)
+    key = key.cast(pa.string()) if pa.types.is_null(key.type) else key
+    encoded = key.dictionary_encode().combine_chunks()
+    words = encoded.dictionary
+    rank = np.empty(len(words), dtype=np.float64)
+    rank[pc.array_sort_indices(words).to_numpy(zero_copy_only=False)] = np.arange(len(words))
+    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    ranks = np.append(rank, np.nan)[codes]
+    light = pd.DataFrame({source.key: ranks})
+    for name in (source.timestamp, source.updated):
+        if name:
+            light[name] = table.column(name).to_pandas().to_numpy(dtype="datetime64[us]")
+    return light
+
+
+def _inside(values: pa.ChunkedArray, window: Window) -> npt.NDArray[np.bool_]:
+    start, end = pa.scalar(window.start, UTC_TIMES), pa.scalar(window.end, UTC_TIMES)
+    inside = pc.and_(pc.greater_equal(values, start), pc.less(values, end))
+    return np.asarray(pc.fill_null(inside, False).to_numpy())
+
+
+def _filled(table: pa.Table, column: str) -> npt.NDArray[np.bool_]:
+    if column not in table.column_names:
+        return np.zeros(table.num_rows, dtype=bool)
+    return np.asarray(pc.invert(pc.is_null(table.column(column), nan_is_null=True)).to_numpy())
+
+
+def _frame(table: pa.Table, positions: npt.NDArray[np.int64]) -> pd.DataFrame:
+    frame: pd.DataFrame = table.take(pa.array(positions)).to_pandas()
+    return frame

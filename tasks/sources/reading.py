@@ -1,0 +1,200 @@
+"""From a source to rows on disk: one window as it was known, or the training window with its increments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core.dataset import Dataset
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window, parse_duration
+from tasks.settings import Settings
+from tasks.sources import Source
+from tasks.sources.assemble import Assembled, assemble, gather, surviving
+from tasks.sources.increments import Increment, fingerprint, folder_of, known, read, write
+from tasks.sources.selection import Plan, known_at, plan_next, plan_whole, whole
+from tasks.sources.where import Clause, between, just_after
+
+
+@dataclass(frozen=True)
+class Training:
+    """The assembled training window, the increments it rests on, and how its rows relate to the last one."""
+
+    assembled: Assembled
+    increment: str
+    increments: tuple[str, ...]
+    new: int
+    late: int
+    future: int
+    undated: int
+
+
+def training_window(spec: ModelSpec, as_of: datetime) -> Window:
+    """Return `[as_of - maturity - window.training, as_of - maturity)`."""
+    return Window.ending(as_of - parse_duration(spec.label.maturity), spec.window.training)
+
+
+def read_window(
+    source: Source,
+    spec: ModelSpec,
+    window: Window,
+    as_of: datetime,
+    settings: Settings,
+    *,
+    columns: Sequence[str],
+    stem: str,
+    drop_null: str | None = None,
+) -> Dataset:
+    """Return the window's rows as known at `as_of`, one per key, with those of `columns` that exist."""
+    needed = [*columns, spec.source.updated] if spec.source.updated else columns
+    batches = source.batches(list(dict.fromkeys(needed)), whole(source, spec, window, as_of))
+    return assemble(
+        gather(batches, needed),
+        spec,
+        window,
+        columns=columns,
+        schema=source.schema(),
+        folder=settings.work_dir(spec.name),
+        stem=stem,
+        drop_null=drop_null,
+    ).dataset
+
+
+def read_labels(
+    source: Source, spec: ModelSpec, window: Window, as_of: datetime, settings: Settings
+) -> Dataset:
+    """Return key, timestamp and label of the window's rows that are labelled and mature at `as_of`."""
+    columns = [spec.source.key, spec.source.timestamp, spec.label.column]
+    mature = just_after(as_of - parse_duration(spec.label.maturity))
+    if mature <= window.start:
+        # Nothing can be mature yet: no row needs reading.
+        made = assemble(
+            gather([], columns),
+            spec,
+            window,
+            columns=columns,
+            schema=source.schema(),
+            folder=settings.work_dir(spec.name),
+            stem="labels",
+        )
+        return made.dataset
+    readable = Window(window.start, min(window.end, mature))
+    dataset = read_window(
+        source, spec, readable, as_of, settings, columns=columns, stem="labels", drop_null=spec.label.column
+    )
+    return replace(dataset, window=window)
+
+
+def read_training(
+    source: Source,
+    spec: ModelSpec,
+    as_of: datetime,
+    settings: Settings,
+    *,
+    watermark: datetime | None,
+    names: Sequence[str],
+) -> Training:
+    """Return the training window's rows, reading from a database only what may have changed.
+
+    `watermark` and the increments' `names` are what the last commit left.
+    """
+    window = training_window(spec, as_of)
+    future = source.count(known_at(spec, as_of, Clause(spec.source.timestamp, "ge", just_after(as_of))))
+    undated = source.count(((Clause(spec.source.timestamp, "null"),),))
+    committed = _committed(spec, names, settings) if source.incremental else []
+    plan = plan_next(source, spec, window, as_of, committed) if committed else None
+    assembled = None
+    if plan is not None:
+        assembled, increment = _carry_out(plan, source, spec, window, settings, committed=committed)
+        if not _complete(source, spec, window, as_of, assembled):
+            assembled = None
+    if plan is None or assembled is None:
+        plan = plan_whole(source, spec, window, as_of)
+        assembled, increment = _carry_out(plan, source, spec, window, settings)
+    new, late = _new_and_late(assembled, spec, settings, watermark, [name for name, _ in committed])
+    increments = (*plan.keep, increment) if increment else ()
+    return Training(assembled, increment, increments, new, late, future, undated)
+
+
+def _committed(spec: ModelSpec, names: Sequence[str], settings: Settings) -> list[tuple[str, Increment]]:
+    """The increments of the watermark; none when one is not here (another machine) or of an older spec."""
+    found = known(folder_of(spec, settings), names, fingerprint(spec))
+    return list(zip(names, found, strict=True)) if found else []
+
+
+def _carry_out(
+    plan: Plan,
+    source: Source,
+    spec: ModelSpec,
+    window: Window,
+    settings: Settings,
+    *,
+    committed: Sequence[tuple[str, Increment]] = (),
+) -> tuple[Assembled, str]:
+    columns = list(spec.columns)
+    batches: Iterator[pa.RecordBatch] = source.batches(columns, plan.where)
+    name = ""
+    if source.incremental:
+        folder = folder_of(spec, settings)
+        name = write(folder, plan.increment, batches)
+        standing = [pair for pair in committed if pair[0] in plan.keep]
+        batches = surviving(folder, [*standing, (name, plan.increment)])
+    assembled = assemble(
+        gather(batches, columns),
+        spec,
+        window,
+        columns=columns,
+        schema=source.schema(),
+        folder=settings.work_dir(spec.name),
+        stem="training",
+    )
+    return assembled, name
+
+
+def _complete(source: Source, spec: ModelSpec, window: Window, as_of: datetime, assembled: Assembled) -> bool:
+    """Whether the source has as many keys in the window as the increments hold.
+
+    It differs when rows were deleted, or appeared with an old time of writing: then all is read again.
+    """
+    if spec.source.updated is None:
+        return True  # the checksum has told already
+    dated = between(spec.source.timestamp, window.start, window.end)
+    return source.count(known_at(spec, as_of, *dated), distinct=spec.source.key) == assembled.distinct_keys
+
+
+def _new_and_late(
+    assembled: Assembled,
+    spec: ModelSpec,
+    settings: Settings,
+    watermark: datetime | None,
+    committed: Sequence[str],
+) -> tuple[int, int]:
+    """Labelled rows that the last committed training could not see, and rows that came late for it."""
+    table, kept = assembled.versions.table, pa.array(assembled.kept)
+    if not len(kept):
+        return 0, 0
+    labelled = assembled.filled(spec.label.column)
+    if watermark is None:
+        return int(labelled.sum()), 0
+    times = table.column(spec.source.timestamp).take(kept)
+    fresh = pc.greater_equal(times, pa.scalar(watermark, times.type)).to_numpy()
+    late = np.zeros(len(kept), dtype=bool)
+    if committed and not fresh.all():
+        keys = table.column(spec.source.key).take(kept).cast(pa.string())
+        late = ~fresh & ~pc.is_in(keys, _held_keys(spec, settings, committed)).to_numpy()
+    return int((labelled & (fresh | late)).sum()), int(late.sum())
+
+
+def _held_keys(spec: ModelSpec, settings: Settings, committed: Sequence[str]) -> pa.Array:
+    folder = folder_of(spec, settings)
+    found = [
+        pc.unique(batch.column(0).cast(pa.string()))
+        for name in committed
+        for batch in read(folder, name, [spec.source.key])
+    ]
+    return pa.chunked_array(found, pa.string()).unique()

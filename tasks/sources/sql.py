@@ -1,0 +1,219 @@
+"""Rows from any SQLAlchemy URL: projection and filters pushed down, every value bound, streamed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from tasks.core.errors import FetchError, SourceUnavailable, SpecError
+from tasks.core.spec import ModelSpec
+from tasks.sources import count_streamed
+from tasks.sources.shape import needed, require_identity, shaped, time_columns
+from tasks.sources.times import Kind, is_exact, kind_of, pushed
+from tasks.sources.where import Clause, Where
+
+BATCH_ROWS = 50_000
+_CONNECT_SECONDS = 10
+_PERMANENT = re.compile(
+    r"no such (table|column)|does not exist|syntax error|authentication failed|permission denied"
+    r"|unable to open|not a database|unknown column|access denied|no password supplied",
+    re.IGNORECASE,
+)
+
+
+class SqlSource:
+    """A table or query of a database. Each call opens its own connection and closes it."""
+
+    incremental = True
+
+    def __init__(self, spec: ModelSpec, url: str):
+        self._spec = spec
+        self._url = _parsed(url, spec)
+        self._engine = _engine(self._url, spec)
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        self._engine.dispose()
+
+    @cached_property
+    def _names(self) -> list[str]:
+        with self._connection() as connection:
+            names = list(
+                connection.execute(sa.select(sa.text("*")).select_from(self._from([])).limit(0)).keys()
+            )
+        require_identity(names, self._spec, "a table")
+        return names
+
+    def schema(self) -> list[str]:
+        """Return the names of all columns of the table or query."""
+        return list(self._names)
+
+    @cached_property
+    def _kinds(self) -> dict[str, Kind | None]:
+        """How each time column is kept, judged by a value of it: queries and SQLite declare no types."""
+        kinds: dict[str, Kind | None] = {}
+        with self._connection() as connection:
+            for name in time_columns(self._spec):
+                column = sa.column(name)
+                found = connection.execute(
+                    sa.select(column).select_from(self._from([name])).where(column.is_not(None)).limit(1)
+                ).scalar()
+                kinds[name] = None if found is None else kind_of(_array([found]).type, name, self._spec)
+        return kinds
+
+    def batches(self, columns: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
+        """Yield the matching rows in batches of at most `BATCH_ROWS`, over a server-side cursor."""
+        read = needed(columns, where, self._names)
+        statement = (
+            sa.select(*[sa.column(name) for name in read])
+            .select_from(self._from(read))
+            .where(self._condition(where))
+        )
+        with self._connection() as connection:
+            result = connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(
+                statement
+            )
+            for rows in result.partitions():
+                arrays = [_array(list(values)) for values in zip(*rows, strict=True)]
+                batch = pa.RecordBatch.from_arrays(arrays, names=read)
+                yield shaped(batch, columns, where, self._spec, self._names)
+
+    def count(self, where: Where, distinct: str | None = None) -> int:
+        """Return how many rows match; counted in the database where its bounds are exact."""
+        if not self._exact(where):
+            key = self._spec.source.key
+            return count_streamed(self, where, distinct or key, distinct=distinct is not None)
+        counted = sa.func.count() if distinct is None else sa.func.count(sa.distinct(sa.column(distinct)))
+        with self._connection() as connection:
+            names = [distinct] if distinct else []
+            return int(
+                connection.execute(
+                    sa.select(counted).select_from(self._from(names)).where(self._condition(where))
+                ).scalar_one()
+            )
+
+    def checksum(self, where: Where) -> str | None:
+        """Return the row count with the sum of the rows' hashes, where the database can make it itself.
+
+        A sum does not depend on row order. Only Postgres has a hash for whole rows; None elsewhere.
+        """
+        if self._engine.dialect.name != "postgresql" or not self._exact(where):
+            return None
+        columns = needed(self._spec.columns, where, self._names)
+        row = sa.cast(sa.func.row(*[sa.column(name) for name in columns]), sa.Text)
+        total = sa.func.sum(sa.func.hashtextextended(row, 0))
+        statement = sa.select(sa.func.count(), total).select_from(self._from(columns))
+        with self._connection() as connection:
+            rows, hashes = connection.execute(statement.where(self._condition(where))).one()
+        return f"{rows}:{hashes}"
+
+    def _from(self, columns: Sequence[str]) -> sa.FromClause:
+        source = self._spec.source
+        if source.query is None:
+            schema, _, table = str(source.table).rpartition(".")
+            return sa.table(table, schema=schema or None)
+        query = sa.text(source.query.strip().rstrip(";")).bindparams(**source.parameters)
+        return query.columns(*[sa.column(name) for name in columns]).subquery("source")
+
+    def _exact(self, where: Where) -> bool:
+        names = {clause.column for part in where for clause in part if clause.op != "null"}
+        kinds = [self._kinds[name] for name in names]
+        return all(kind is not None and is_exact(kind, self._spec) for kind in kinds)
+
+    def _condition(self, where: Where) -> sa.ColumnElement[bool]:
+        if not where:
+            return sa.true()
+        return sa.or_(*[sa.and_(*[self._clause(clause) for clause in part]) for part in where])
+
+    def _clause(self, clause: Clause) -> sa.ColumnElement[bool]:
+        column: sa.ColumnClause[Any] = sa.column(clause.column)
+        kind = self._kinds[clause.column]
+        if kind is None:
+            return sa.true()  # nothing is stored there yet: the exact filter decides
+        if clause.op == "null":
+            # Empty text counts as no time; letting it through costs nothing.
+            return sa.or_(column.is_(None), column == "") if kind == "text" else column.is_(None)
+        bound = pushed(clause, kind, self._spec)
+        value = sa.bindparam(None, bound, type_=sa.DateTime(timezone=True) if kind == "aware" else None)
+        compared = column >= value if clause.op == "ge" else column < value
+        if self._engine.dialect.name == "sqlite":
+            # SQLite sorts numbers before all text: let them through, so that they are refused, not lost.
+            return sa.or_(compared, sa.func.typeof(column).not_in(["text", "null"]))
+        return compared
+
+    @contextmanager
+    def _connection(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as err:
+            raise _told(err, self._url, self._spec) from err
+
+
+def _parsed(url: str, spec: ModelSpec) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SpecError(
+            "a source.url that is no SQLAlchemy URL", "dialect+driver://user@host/database", model=spec.name
+        ) from None  # the original message may hold the password
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _engine(url: URL, spec: ModelSpec) -> sa.Engine:
+    options: dict[str, Any] = {}
+    if url.get_backend_name() == "postgresql":
+        options = {"connect_timeout": _CONNECT_SECONDS}
+    elif url.get_backend_name() == "sqlite":
+        path = url.database
+        if path and path != ":memory:" and not path.startswith("file:") and not Path(path).is_file():
+            raise FetchError(  # connecting would create it, and then miss the table
+                f"no database file {Path(path).name!r}",
+                "an existing SQLite file",
+                "correct source.url; relative paths start where the flow runs",
+                model=spec.name,
+            )
+    try:
+        return sa.create_engine(url, poolclass=NullPool, connect_args=options, hide_parameters=True)
+    except (NoSuchModuleError, ModuleNotFoundError) as err:
+        raise SpecError(
+            f"source.url of kind {url.drivername!r}", "an installed SQLAlchemy driver", model=spec.name
+        ) from err
+
+
+def _told(err: SQLAlchemyError, url: URL, spec: ModelSpec) -> FetchError:
+    """Say what went wrong without the statement, its values, the password or the URL's options."""
+    where = f"{url.get_backend_name()} {url.database or ''}".strip() + (f" at {url.host}" if url.host else "")
+    original = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
+    name = type(original).__name__
+    told = name in {"OperationalError", "InterfaceError", "ProgrammingError"} or "Undefined" in name
+    reason = next(iter(str(original).strip().splitlines()), "")[:160] if told else ""
+    if url.password:
+        reason = reason.replace(str(url.password), "***")
+    passing = isinstance(err, sa.exc.OperationalError | sa.exc.InterfaceError) or (
+        isinstance(err, DBAPIError) and err.connection_invalidated
+    )
+    found = f"{where} that failed: {name}" + (f" ({reason})" if reason else "")
+    if passing and not _PERMANENT.search(reason):
+        return SourceUnavailable(found, "a database that answers", "check that it is up", model=spec.name)
+    return FetchError(found, "a readable table or query", "check source in the model block", model=spec.name)
+
+
+def _array(values: list[Any]) -> pa.Array:
+    """Return the values in one type; text where the column mixes types, for the contract to judge."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())

@@ -1,0 +1,196 @@
+"""What a stored model file may be made of: the list of types, and the audit against it.
+
+The audit reads the file's own description (`schema.json`) as plain JSON and imports nothing it names. Each
+node there pairs a loader with a type; only the pairs below pass. It is stricter than skops alone, which
+accepts any trusted name under any loader, and picks a bit generator by a name it does not check.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+
+def _words(*lines: str) -> list[str]:
+    return " ".join(lines).split()
+
+
+_BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
+_CHECK_ARRAY = "sklearn.utils.validation.check_array"
+_UFUNC_MODULES = ("numpy", "numpy.core._multiarray_umath", "numpy._core._multiarray_umath")
+_UFUNCS = _words(
+    "absolute arcsinh cbrt cos exp expm1 log log10 log1p log2 negative reciprocal sign sin sinh sqrt square",
+    "tanh",
+)
+_SCALARS = _words(
+    "bool bool_ bytes_ complex128 complex64 datetime64 float16 float32 float64 int16 int32 int64 int8 intc",
+    "longdouble longlong str_ timedelta64 uint16 uint32 uint64 uint8 uintc ulonglong",
+)
+_INTERNALS = frozenset(
+    {
+        "sklearn._loss.link.HalfLogitLink",
+        "sklearn._loss.link.IdentityLink",
+        "sklearn._loss.link.Interval",
+        "sklearn._loss.link.LogLink",
+        "sklearn._loss.link.LogitLink",
+        "sklearn._loss.link.MultinomialLogit",
+        "sklearn._loss.loss.AbsoluteError",
+        "sklearn._loss.loss.ExponentialLoss",
+        "sklearn._loss.loss.HalfBinomialLoss",
+        "sklearn._loss.loss.HalfGammaLoss",
+        "sklearn._loss.loss.HalfMultinomialLoss",
+        "sklearn._loss.loss.HalfPoissonLoss",
+        "sklearn._loss.loss.HalfSquaredError",
+        "sklearn._loss.loss.HalfTweedieLoss",
+        "sklearn._loss.loss.HalfTweedieLossIdentity",
+        "sklearn._loss.loss.HuberLoss",
+        "sklearn._loss.loss.PinballLoss",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.metrics._dist_metrics.EuclideanDistance",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.metrics._dist_metrics.ManhattanDistance64",
+        "sklearn.metrics._dist_metrics.MinkowskiDistance64",
+        "sklearn.neighbors._ball_tree.BallTree",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    }
+)
+_LOSSES = frozenset(
+    [
+        f"sklearn._loss._loss.Cy{name}"
+        for name in _words(
+            "AbsoluteError ExponentialLoss HalfBinomialLoss HalfGammaLoss HalfMultinomialLoss",
+            "HalfPoissonLoss HalfSquaredError HalfTweedieLoss HalfTweedieLossIdentity HuberLoss PinballLoss",
+        )
+    ]
+    + [
+        f"sklearn.linear_model._sgd_fast.{name}"
+        for name in _words("EpsilonInsensitive Hinge ModifiedHuber SquaredEpsilonInsensitive SquaredHinge")
+    ]
+)
+_OWN_MODULE = "tasks.core.pipeline"
+
+
+def refused_parts(schema: object, also: Iterable[str] = ()) -> list[str]:
+    """Return what the description of a model names that is not allowed, sorted; empty when it may be loaded.
+
+    Args:
+        schema: the parsed `schema.json`.
+        also: exact names of further estimator classes that the caller vouches for.
+    """
+    allowed = allowed_by_loader(tuple(also))
+    refused: set[str] = set()
+    first_of_id: dict[object, tuple[object, ...]] = {}
+    for node in _nodes(schema):
+        loader, name = node["__loader__"], f"{node.get('__module__')}.{node.get('__class__')}"
+        if name not in allowed.get(loader, frozenset()):
+            refused.add(f"{name} ({loader})")
+        # skops puts the first node with an id in place of every later one: equal ids must be equal things.
+        identity = (loader, name, node.get("content") if loader == "JsonNode" else None)
+        if node.get("__id__") and first_of_id.setdefault(node["__id__"], identity) != identity:
+            refused.add(f"{name} standing in for another object")
+        refused.update(_refused_inside(loader, node))
+    return sorted(refused)
+
+
+def trusted_names(also: Iterable[str] = ()) -> list[str]:
+    """Return every allowed name, as the list that skops asks for."""
+    return sorted(frozenset().union(*allowed_by_loader(tuple(also)).values()))
+
+
+@lru_cache(maxsize=16)
+def allowed_by_loader(also: tuple[str, ...] = ()) -> Mapping[str, frozenset[str]]:
+    """Return the names that each skops loader may build."""
+    scalars = frozenset(f"numpy.{name}" for name in _SCALARS)
+    return {
+        "ObjectNode": _estimators() | _own_estimators() | _INTERNALS | frozenset(also),
+        "TreeNode": frozenset({"sklearn.tree._tree.Tree"}),
+        "LossNode": _LOSSES,
+        "JsonNode": frozenset({"builtins.str"}),
+        "DictNode": frozenset({"builtins.dict", "collections.OrderedDict", "sklearn.utils._bunch.Bunch"}),
+        "ListNode": frozenset({"builtins.list"}),
+        "TupleNode": frozenset({"builtins.tuple"}),
+        "SetNode": frozenset({"builtins.set"}),
+        "SliceNode": frozenset({"builtins.slice"}),
+        "NdArrayNode": scalars | {"numpy.ndarray"},
+        "DTypeNode": frozenset({"numpy.dtype"}),
+        "TypeNode": scalars | {f"builtins.{name}" for name in ("str", "int", "float", "bool", "object")},
+        "RandomStateNode": frozenset({"numpy.random.mtrand.RandomState"}),
+        "RandomGeneratorNode": frozenset({"numpy.random._generator.Generator"}),
+        # Native categoricals of HistGradientBoosting hold partial(check_array, …); see _refused_inside.
+        "PartialNode": frozenset({"functools.partial"}),
+        "FunctionNode": frozenset(
+            {_CHECK_ARRAY, *(f"{module}.{name}" for module in _UFUNC_MODULES for name in _UFUNCS)}
+        ),
+    }
+
+
+def _nodes(schema: object) -> Iterator[dict[str, Any]]:  # Any: JSON of unknown shape
+    """Yield every mapping that skops could take for a node: whatever carries a loader."""
+    todo = [schema]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            if isinstance(item.get("__loader__"), str):
+                yield item
+            todo.extend(item.values())
+        elif isinstance(item, list):
+            todo.extend(item)
+
+
+def _refused_inside(loader: str, node: dict[str, Any]) -> Iterator[str]:  # Any: JSON of unknown shape
+    content = node.get("content")
+    inner = content if isinstance(content, dict) else {}
+    if loader == "PartialNode":
+        function = inner.get("func")
+        if not isinstance(function, dict) or _full_name(function) != _CHECK_ARRAY:
+            yield f"functools.partial of {_full_name(function)}"
+    if loader == "DictNode" and "bit_generator" in inner:
+        name = inner["bit_generator"]
+        if not isinstance(name, dict) or name.get("content") not in map(json.dumps, _BIT_GENERATORS):
+            yield "an unknown bit generator"
+    if loader == "RandomGeneratorNode":
+        state = inner.get("bit_generator")
+        is_plain = isinstance(state, dict) and state.get("__loader__") == "DictNode"
+        if not is_plain or "bit_generator" not in (state.get("content") or {}):
+            yield "a random generator without its name"
+
+
+def _full_name(node: object) -> str:
+    return f"{node.get('__module__')}.{node.get('__class__')}" if isinstance(node, dict) else "?"
+
+
+@lru_cache(maxsize=1)
+def _estimators() -> frozenset[str]:
+    from sklearn.utils import all_estimators
+
+    names = (f"{cls.__module__}.{cls.__name__}" for _, cls in all_estimators())
+    return frozenset(name for name in names if name.startswith("sklearn."))
+
+
+@lru_cache(maxsize=1)
+def _own_estimators() -> frozenset[str]:
+    """Name the estimators that our own pipeline module defines, and nothing else it holds."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    if find_spec(_OWN_MODULE) is None:
+        return frozenset()
+    return estimators_in(import_module(_OWN_MODULE))
+
+
+def estimators_in(module: object) -> frozenset[str]:
+    """Return the full names of the scikit-learn estimators defined in this module itself."""
+    from sklearn.base import BaseEstimator
+
+    home = getattr(module, "__name__", "")
+    found = (item for item in vars(module).values() if isinstance(item, type))
+    return frozenset(
+        f"{home}.{cls.__name__}" for cls in found if issubclass(cls, BaseEstimator) and cls.__module__ == home
+    )

@@ -1,0 +1,180 @@
+"""What the store knows that a decision may rest on, gathered for the policy."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from tasks.core.label_fault import suspect
+from tasks.core.policy import CheckOutcome, Evidence, cause_of, wanted_cause
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window, parse_duration, utc
+from tasks.store import checks, ledger
+from tasks.store.engine import reading
+from tasks.store.schema import labels, predictions
+
+_TRAINED = ("promoted", "kept", "refused")  # ledger actions that spent a training
+_REFERENCE_WINDOWS = 6
+_DATA = {"ok": True, "quarantine": True, "block": False}
+
+
+def gather(
+    engine: Engine,
+    spec: ModelSpec,
+    as_of: datetime,
+    window: Window,
+    *,
+    version: int | None,
+    champion_trained: datetime | None = None,
+    new_rows: int | None = None,
+    data_ok: bool | None = None,
+    data_reason: str = "",
+) -> Evidence:
+    """Return the evidence about the champion as the store had it at `as_of`.
+
+    Only checks of `version` count: what an earlier champion did wrong is no reason to replace this one.
+    A retraining is futile when it ended without a promotion, for the cause that asks now, since the last
+    promotion and within the last training window: after that its rows are all replaced and a new attempt
+    is another one.
+
+    Args:
+        engine: the store.
+        spec: the model.
+        as_of: the moment to decide at; nothing later is seen.
+        window: the newest window that is decided about.
+        version: the champion; None where there is none.
+        champion_trained: when the champion was trained.
+        new_rows: labelled rows since the watermark, where they were counted.
+        data_ok: whether the newest data keeps its contract; default: what the newest data check found.
+        data_reason: what is wrong with it.
+    """
+    moment = utc(as_of)
+    if data_ok is None:
+        data_ok, data_reason = _data(engine, spec, moment)
+    rows = [row for row in ledger.history(engine, spec.name) if row.at <= moment]
+    trained = tuple(row.at for row in rows if row.action in _TRAINED)
+    found = Evidence(
+        as_of=moment,
+        data_ok=data_ok,
+        data_reason=data_reason,
+        drift=_outcomes(engine, spec, "drift", version, moment),
+        performance=_outcomes(engine, spec, "performance", version, moment),
+        label_fault=suspected_fault(engine, spec, window, moment),
+        new_rows=new_rows,
+        last_training=max(trained, default=None),
+        retrainings=trained,
+        champion_trained=champion_trained,
+        has_champion=version is not None,
+        window=window,
+    )
+    return replace(found, futile=_futile(rows, wanted_cause(found, spec), spec, moment))
+
+
+def suspected_fault(engine: Engine, spec: ModelSpec, window: Window, as_of: datetime) -> str | None:
+    """Return why the labels of this window, or of the few before it, are suspected to be wrong.
+
+    Looks at the newest labels of the last N windows (`drift.windows`), so that corrected labels clear the
+    suspicion by themselves. Each window is held against the median mix of the six before it, so that one
+    faulty window among them does not accuse the good one that follows. Regression labels have no mix and
+    are left to the contract.
+    """
+    if spec.task == "regression":
+        return None
+    looked = [window.before(back) for back in range(spec.drift.windows[1])]
+    mixes = {
+        back: label_counts(engine, spec.name, window.before(back), as_of)
+        for back in range(len(looked) + _REFERENCE_WINDOWS)
+    }
+    drifts = checks.recent(engine, spec.name, "drift", len(mixes) + 2, as_of)
+    for back, span in enumerate(looked):
+        reference = _usual([mixes[back + 1 + step] for step in range(_REFERENCE_WINDOWS)])
+        there = [check for check in drifts if check.window.start < span.end and span.start < check.window.end]
+        found = suspect(
+            reference,
+            mixes[back],
+            any(bool(check.summary.get("score_drifted")) for check in there),
+            any(check.outcome == "drift" for check in there),
+        )
+        if found:
+            return f"{span}: {found}"
+    return None
+
+
+def label_counts(engine: Engine, model: str, window: Window, as_of: datetime) -> dict[Any, int]:
+    """Return how often each label stands, newest label per row, on the predictions of the window.
+
+    The database counts, so the size of the window does not matter here.
+    """
+    later = labels.alias()
+    known = labels.c.known_at <= utc(as_of)
+    newer = sa.exists().where(
+        later.c.model == labels.c.model,
+        later.c.row_key == labels.c.row_key,
+        later.c.known_at <= utc(as_of),
+        sa.or_(
+            later.c.known_at > labels.c.known_at,
+            sa.and_(later.c.known_at == labels.c.known_at, later.c.id > labels.c.id),
+        ),
+    )
+    text = sa.cast(labels.c.label, sa.Text)
+    query = (
+        sa.select(text.label("text"), sa.func.count().label("rows"))
+        .select_from(predictions)
+        .join(
+            labels,
+            sa.and_(labels.c.model == predictions.c.model, labels.c.row_key == predictions.c.row_key),
+        )
+        .where(predictions.c.model == model, predictions.c.event_time >= window.start)
+        .where(predictions.c.event_time < window.end, known, ~newer)
+        .group_by(text)
+    )
+    with reading(engine) as connection:
+        return {json.loads(row.text): int(row.rows) for row in connection.execute(query)}
+
+
+def _data(engine: Engine, spec: ModelSpec, as_of: datetime) -> tuple[bool | None, str]:
+    newest = checks.recent(engine, spec.name, "data", 1, as_of)
+    if not newest:
+        return None, ""
+    said = newest[0].summary.get("sentence") or newest[0].summary.get("reason") or ""
+    return _DATA.get(newest[0].outcome), str(said)
+
+
+def _outcomes(
+    engine: Engine, spec: ModelSpec, kind: checks.Kind, version: int | None, as_of: datetime
+) -> tuple[CheckOutcome, ...]:
+    found = checks.recent(engine, spec.name, kind, spec.drift.windows[1], as_of)
+    return tuple(
+        CheckOutcome(check.window, check.outcome, str(check.summary.get("reason") or ""))  # type: ignore[arg-type]  # checked when it is made
+        for check in found
+        if check.version == version
+    )
+
+
+def _futile(rows: list[ledger.LedgerRow], cause: str | None, spec: ModelSpec, as_of: datetime) -> int:
+    since = as_of - parse_duration(spec.window.training)
+    count = 0
+    for row in reversed(rows):
+        if row.action == "promoted" or row.at <= since:
+            break
+        same = (row.cause or cause_of(row.decision_id)) == cause
+        count += cause is not None and same and row.action in {"kept", "refused"}
+    return count
+
+
+def _usual(mixes: list[dict[Any, int]]) -> dict[Any, int]:
+    """Return the median share of each label over these windows, as counts of their total."""
+    full = [mix for mix in mixes if sum(mix.values()) > 0]
+    if not full:
+        return {}
+    shares = pd.DataFrame([pd.Series(mix) / sum(mix.values()) for mix in full]).fillna(0.0).median()
+    total = sum((Counter(mix) for mix in full), Counter[Any]()).total()
+    scaled = shares / shares.sum() * total if shares.sum() > 0 else shares
+    return {label: round(count) for label, count in scaled.items()}

@@ -1,0 +1,165 @@
+"""Models on disk: written with skops, read back only when every part of them is on our list.
+
+Nothing is unpickled. A file is read once into memory; its digest (when the caller knows it), its archive and
+its description are checked before anything it names is imported or built. Serving uses this module, so it
+needs neither mlflow nor prefect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+import warnings
+import zipfile
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import RegistryError, WorkflowError
+from tasks.core.spec import ModelSpec
+from tasks.store.allowed import estimators_in, refused_parts, trusted_names
+
+MAX_BYTES = 4 * 1024**3  # unpacked; our choice: a forest beyond this would not serve anyway
+_ENTRY_KINDS = (".npy", ".npz", ".bin")
+_RETRAIN = "use a version that this project wrote, or retrain"
+
+
+def save_model(model: object, path: str | Path, *, also: Iterable[str] = ()) -> str:
+    """Return the sha256 of the file just written, which is known to load again.
+
+    The file appears whole or not at all. `also` names further classes to accept (see `own_types`).
+
+    Raises:
+        RegistryError: when the model holds something that `load_model` would refuse, a lambda for example.
+    """
+    import skops.io
+
+    target = Path(path)
+    try:
+        data = skops.io.dumps(model)
+    except Exception as err:  # skops raises many kinds; each means that the model cannot be stored safely
+        raise RegistryError(
+            f"a {type(model).__name__} that skops cannot store ({type(err).__name__})",
+            "a pipeline of scikit-learn parts without lambdas or open handles",
+            "replace the part, or name a class of your own module in estimator.preprocess",
+        ) from err
+    loads_model(data, also=also, where=target.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    draft.write_bytes(data)
+    draft.replace(target)
+    return hashlib.sha256(data).hexdigest()
+
+
+def load_model(path: str | Path, *, sha256: str | None = None, also: Iterable[str] = ()) -> Any:
+    """Return the fitted estimator stored in the file.
+
+    Args:
+        path: a file that `save_model` wrote.
+        sha256: digest the file must have; the very bytes that match are the ones loaded.
+        also: exact names of further classes to accept, from `own_types` of a spec of this place; never from
+            the artifact itself.
+
+    Raises:
+        RegistryError: when the file is missing, has another digest, is damaged, is a pickle or an archive
+            with escaping names, or holds any type that is not on the list. Nothing of it has run then.
+    """
+    source = Path(path)
+    try:
+        data = source.read_bytes()
+    except OSError as err:
+        raise RegistryError(
+            f"no readable model file {source.name} ({type(err).__name__})", "a stored model", _RETRAIN
+        ) from err
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise RegistryError(
+            f"{source.name} with digest {hashlib.sha256(data).hexdigest()[:12]}…", f"{sha256[:12]}…", _RETRAIN
+        )
+    return loads_model(data, also=also, where=source.name)
+
+
+def loads_model(data: bytes, *, also: Iterable[str] = (), where: str = "model") -> Any:
+    """Return the fitted estimator held in these bytes; see `load_model`."""
+    import skops.io
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    extra = tuple(sorted(also))
+    try:
+        _refuse_strangers(refused_parts(_schema(data, where), extra), where)
+        with warnings.catch_warnings():
+            # Another patch release is no fault in itself: golden rows tell whether the answers changed.
+            warnings.simplefilter("ignore", InconsistentVersionWarning)
+            model = skops.io.loads(data, trusted=trusted_names(extra))
+    except WorkflowError:
+        raise
+    except Exception as err:  # a damaged or hostile file can fail anywhere: closed, whatever the kind
+        raise RegistryError(
+            f"{where} that cannot be read ({type(err).__name__})", "a whole skops file", _RETRAIN
+        ) from err
+    if not hasattr(model, "predict"):
+        raise RegistryError(
+            f"{where} holding a {type(model).__name__}", "an estimator with predict", _RETRAIN
+        )
+    return model
+
+
+def trusted_in(path: str | Path) -> list[str]:
+    """Return the types in this file that skops does not trust by itself; for MLflow's own loader.
+
+    Only for a file that passed `load_model`: the list is a description of it, no evidence about it.
+    """
+    import skops.io
+
+    return list(skops.io.get_untrusted_types(file=path))
+
+
+def own_types(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the classes of this project's user that a model of this spec may hold, by exact name.
+
+    They are the scikit-learn estimators defined in the module that `estimator.preprocess` names, and the
+    estimator's own class when it is not scikit-learn's. The spec must be the one of this place.
+    """
+    names: set[str] = set()
+    if spec.estimator.preprocess:
+        module = spec.estimator.preprocess.replace(":", ".").rpartition(".")[0]
+        names |= estimators_in(import_module(module))
+    class_path = spec.estimator.class_path.replace(":", ".")
+    if not class_path.startswith("sklearn."):
+        module, _, name = class_path.rpartition(".")
+        found = getattr(import_module(module), name)
+        names.add(f"{found.__module__}.{found.__name__}")
+    return tuple(sorted(names))
+
+
+def _refuse_strangers(refused: list[str], where: str) -> None:
+    if refused:
+        raise RegistryError(
+            f"{where} holding {', '.join(refused[:4])}" + (f" (+{len(refused) - 4})" if refused[4:] else ""),
+            "only types on the project's list",
+            "do not load it; if the class is your own, name its module in estimator.preprocess",
+        )
+
+
+def _schema(data: bytes, where: str) -> object:
+    """Return the parsed description of a model whose archive has plain names and a sane size."""
+    if data[:4] != b"PK\x03\x04":
+        raise RegistryError(f"{where} that is no skops file (a pickle, perhaps)", "a skops file", _RETRAIN)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        for entry in entries:
+            plain = entry.filename == Path(entry.filename).name and "\\" not in entry.filename
+            link = stat.S_ISLNK(entry.external_attr >> 16)
+            known = entry.filename == "schema.json" or entry.filename.endswith(_ENTRY_KINDS)
+            if not plain or link or not known:
+                raise RegistryError(f"{where} with a suspicious entry name", "plain entry names", _RETRAIN)
+        if len({entry.filename for entry in entries}) != len(entries):
+            raise RegistryError(f"{where} with two entries of one name", "each entry once", _RETRAIN)
+        if sum(entry.file_size for entry in entries) > MAX_BYTES:
+            raise RegistryError(
+                f"{where} larger than {MAX_BYTES} bytes unpacked", "a smaller model", _RETRAIN
+            )
+        return json.loads(archive.read("schema.json"))

@@ -1,0 +1,238 @@
+"""Tables of the store, and the types that keep times in UTC and JSON free of NaN."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+REVISION = "0001"  # head of migrations/versions; a store at this revision is opened without loading Alembic
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime; SQLite drops zones, so there it is written and compared as naive UTC."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Return what the driver writes; a naive datetime is refused."""
+        if value is None or value != value:  # noqa: PLR0124 - NaT is a datetime that differs from itself
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the store takes aware datetimes only: add a zone, e.g. UTC")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Return the moment in UTC, aware."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def dump_json(value: object) -> str:
+    """Return canonical JSON: sorted keys, times in ISO form, and null for every number that is not finite.
+
+    Postgres refuses NaN in JSON and SQLite keeps it as text no other reader understands, so neither gets it.
+
+    Example:
+        >>> dump_json({"b": float("nan"), "a": (1, 2)})
+        '{"a":[1,2],"b":null}'
+    """
+    try:
+        return _encode(value)
+    except (TypeError, ValueError):  # something that json does not know, or not finite: the slower way
+        return _encode(plain(value))
+
+
+def plain(value: Any) -> Any:  # Any: a tree of whatever a task wants to keep
+    """Return the value as JSON gives it back: dicts with text keys, lists, text, finite numbers, booleans."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    elif isinstance(value, set | frozenset):
+        value = sorted(value, key=str)
+    elif hasattr(value, "tolist"):  # numpy scalars and arrays
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return _leaf(value)
+
+
+def _leaf(value: object) -> str | int | float | None:
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    return None if text in {"<NA>", "NaT"} else text  # what pandas calls missing
+
+
+def _encode(value: object) -> str:
+    return json.dumps(value, allow_nan=False, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+Json = sa.JSON(none_as_null=True)
+METADATA = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+# Row ids; SQLite numbers rows by itself only for INTEGER.
+_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _id() -> sa.Column[int]:
+    return sa.Column("id", _ID, primary_key=True, autoincrement=True)
+
+
+def _need(name: str, kind: Any) -> sa.Column[Any]:  # Any: a SQLAlchemy type, class or instance
+    return sa.Column(name, kind, nullable=False)
+
+
+predictions = sa.Table(
+    "predictions",
+    METADATA,
+    sa.Column("model", sa.String, primary_key=True),
+    sa.Column("prediction_id", sa.String, primary_key=True),
+    _need("version", sa.Integer),
+    _need("row_key", sa.String),
+    _need("event_time", UtcDateTime),
+    _need("served_at", UtcDateTime),
+    sa.Column("prediction", Json),
+    sa.Column("score", Json),
+    sa.Column("inputs", Json),
+    sa.Column("latency_ms", sa.Float),
+    sa.Index(None, "model", "event_time"),
+)
+labels = sa.Table(
+    "labels",
+    METADATA,
+    _id(),
+    _need("model", sa.String),
+    _need("row_key", sa.String),
+    _need("label", Json),
+    _need("known_at", UtcDateTime),
+    sa.Index(None, "model", "row_key", "known_at"),
+)
+checks = sa.Table(
+    "checks",
+    METADATA,
+    _id(),
+    _need("model", sa.String),
+    _need("kind", sa.String),
+    _need("window_start", UtcDateTime),
+    _need("window_end", UtcDateTime),
+    _need("revision", sa.Integer),
+    sa.Column("version", sa.Integer),
+    _need("outcome", sa.String),
+    _need("summary", Json),
+    sa.Column("run_id", sa.String),
+    sa.Column("at", UtcDateTime),
+    sa.UniqueConstraint("model", "kind", "window_start", "window_end", "revision"),
+    sa.Index(None, "model", "kind", "window_end"),
+)
+decisions = sa.Table(
+    "decisions",
+    METADATA,
+    _id(),
+    _need("model", sa.String),
+    _need("decision_id", sa.String),
+    _need("revision", sa.Integer),
+    _need("kind", sa.String),
+    _need("cause", sa.String),
+    _need("reasons", Json),
+    _need("escalate", sa.Boolean),
+    _need("evidence", Json),
+    _need("at", UtcDateTime),
+    sa.Column("run_id", sa.String),
+    sa.UniqueConstraint("model", "decision_id", "revision"),
+)
+promotions = sa.Table(
+    "promotions",
+    METADATA,
+    _id(),
+    _need("model", sa.String),
+    _need("decision_id", sa.String),
+    _need("action", sa.String),
+    sa.Column("from_version", sa.Integer),
+    sa.Column("to_version", sa.Integer),
+    _need("actor", sa.String),
+    _need("reason", sa.String),
+    _need("evidence", Json),
+    _need("at", UtcDateTime),
+    sa.UniqueConstraint("model", "decision_id"),
+    sa.Index(None, "model", "at"),
+)
+watermarks = sa.Table(
+    "watermarks",
+    METADATA,
+    _id(),
+    _need("model", sa.String),
+    _need("attempt", sa.String),
+    _need("moment", UtcDateTime),
+    _need("increments", Json),
+    sa.UniqueConstraint("model", "attempt"),
+)
+quarantine = sa.Table(
+    "quarantine",
+    METADATA,
+    _id(),
+    _need("model", sa.String),
+    _need("attempt", sa.String),
+    _need("window_start", UtcDateTime),
+    _need("window_end", UtcDateTime),
+    _need("rows", sa.Integer),
+    _need("reasons", Json),
+    _need("path", sa.String),
+    _need("digest", sa.String),
+    sa.UniqueConstraint("model", "attempt", "window_start", "window_end", "digest"),
+)
+claims = sa.Table(
+    "claims",
+    METADATA,
+    sa.Column("model", sa.String, primary_key=True),
+    sa.Column("decision_id", sa.String, primary_key=True),
+    _need("owner", sa.String),
+    _need("state", sa.String),
+    sa.Column("outcome", sa.String),
+    _need("claimed_at", UtcDateTime),
+    _need("lease_until", UtcDateTime),
+    _need("takeovers", sa.Integer),
+    # One running retraining per model, whatever the code above it believes.
+    sa.Index(
+        "uq_claims_running",
+        "model",
+        unique=True,
+        sqlite_where=sa.text("state = 'running'"),
+        postgresql_where=sa.text("state = 'running'"),
+    ),
+)
+alerts = sa.Table(
+    "alerts",
+    METADATA,
+    _id(),
+    _need("model", sa.String),
+    _need("cause", sa.String),
+    _need("tier", sa.String),
+    _need("message", sa.String),
+    _need("opened_at", UtcDateTime),
+    sa.Column("resolved_at", UtcDateTime),
+    sa.Index(
+        "uq_alerts_open",
+        "model",
+        "cause",
+        unique=True,
+        sqlite_where=sa.text("resolved_at IS NULL"),
+        postgresql_where=sa.text("resolved_at IS NULL"),
+    ),
+)

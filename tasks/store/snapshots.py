@@ -1,0 +1,100 @@
+"""Immutable copies of training rows, named by their sha256, in a folder or on S3."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.core.dataset import Dataset
+from tasks.core.errors import RegistryError
+from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+_CHUNK = 1 << 20
+
+
+def keep_snapshot(dataset: Dataset, *, settings: Settings | None = None) -> Dataset:
+    """Return the dataset at its lasting place, `<artifact root>/snapshots/<sha256>.parquet`.
+
+    Keeping the same rows twice is harmless; what is there is never overwritten.
+
+    Raises:
+        RegistryError: when the file does not have the digest it is said to have, when something else stands
+            under that name, or when the place cannot be written.
+    """
+    place = settings or Settings()
+    target = f"{place.artifact_root}/snapshots/{dataset.sha256}.parquet"
+    try:
+        with Path(dataset.path).open("rb") as handle:
+            _expect(hashlib.file_digest(handle, "sha256").hexdigest(), dataset.sha256, "the rows to keep")
+        if "://" in target:
+            _keep_remote(dataset, target)
+        else:
+            _keep_local(dataset, Path(target))
+    except OSError as err:
+        raise RegistryError(
+            f"a snapshot that could not be written ({type(err).__name__})",
+            "a writable artifact root",
+            "check EVERGREEN_ARTIFACTS, the disk and the credentials",
+        ) from err
+    return replace(dataset, path=target)
+
+
+def _keep_local(dataset: Dataset, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+        shutil.copyfile(dataset.path, draft)
+        draft.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+        try:
+            os.link(draft, target)  # fails if the name is taken, where a rename would replace it
+        except FileExistsError:
+            pass  # another process kept it first; what it kept is checked below
+        finally:
+            draft.unlink()
+    with target.open("rb") as handle:
+        _expect(hashlib.file_digest(handle, "sha256").hexdigest(), dataset.sha256, "the snapshot kept before")
+
+
+def _keep_remote(dataset: Dataset, target: str) -> None:
+    from pyarrow.fs import FileType
+
+    files, path = filesystem(target)
+    if files.get_file_info(path).type == FileType.NotFound:
+        with Path(dataset.path).open("rb") as source, files.open_output_stream(path) as sink:
+            shutil.copyfileobj(source, sink, _CHUNK)
+    digest = hashlib.sha256()
+    with files.open_input_stream(path) as stored:
+        while chunk := stored.read(_CHUNK):
+            digest.update(chunk)
+    _expect(digest.hexdigest(), dataset.sha256, "the snapshot kept before")
+
+
+def filesystem(url: str) -> tuple[FileSystem, str]:
+    """Return the pyarrow filesystem of an `s3://` URL, and the path in it.
+
+    Address, region and credentials come from the usual AWS environment or role.
+    """
+    from pyarrow.fs import FileSystem, S3FileSystem
+
+    if not url.startswith("s3://"):
+        return FileSystem.from_uri(url)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return S3FileSystem(endpoint_override=endpoint, region=region), url.removeprefix("s3://")
+
+
+def _expect(found: str, expected: str, what: str) -> None:
+    if found != expected:
+        raise RegistryError(
+            f"{what} with digest {found[:12]}…",
+            f"{expected[:12]}…",
+            "fetch the rows again; never change a snapshot in place",
+        )

@@ -1,0 +1,121 @@
+"""What happened in a replay, told window by window and settled once every label is known."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.core.dataset import Dataset
+from tasks.core.labels import labels_of
+from tasks.core.metrics import score
+from tasks.core.pipeline import predict
+from tasks.core.replay_summary import Summary, WindowResult
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
+from tasks.settings import Settings
+from tasks.stage import Stage
+from tasks.store.models import load_model
+
+
+@dataclass
+class Story:
+    """The windows so far; `first_model` is the one that a team without a loop would still be serving."""
+
+    spec: ModelSpec
+    stage: Stage
+    first_model: str
+    started: float = field(default_factory=time.monotonic)
+    results: list[WindowResult] = field(default_factory=list)
+    _served: list[str | None] = field(default_factory=list)
+    _models: list[str] = field(default_factory=list)
+
+    def add(
+        self,
+        window: Window,
+        served: Dataset | None,
+        model_path: str,
+        version: int,
+        checks: tuple[Any, Any],  # Any: what monitor and detect_drift concluded (CheckResult)
+    ) -> WindowResult:
+        """Return the result of the window as far as it is known now, and remember what it rests on."""
+        watched, drifted = checks
+        acting = next((item for item in checks if item.launched), None)
+        told = acting or next((item for item in checks if item.decision.kind == "BLOCK"), drifted)
+        phases = self.stage.planted(window)
+        result = WindowResult(
+            start=window.start,
+            end=window.end,
+            rows=served.rows if served else 0,
+            score=None,
+            version=version,
+            verdict=_worst(watched.outcome, drifted.outcome),
+            decision=told.decision.kind,
+            drift=drifted.outcome,
+            performance=watched.outcome,
+            events=tuple(told.decision.reasons),
+            outcome=acting.launched.outcome
+            if acting
+            else ("blocked" if told.decision.kind == "BLOCK" else ""),
+            cause=told.decision.cause,
+            drifted=drifted.drifted,
+            planted=", ".join(phase.kind for phase in phases),
+            planted_note="; ".join(phase.note for phase in phases),
+            harmful=any(phase.harmful for phase in phases),
+        )
+        self.results.append(result)
+        self._served.append(served.path if served else None)
+        self._models.append(model_path)
+        return result
+
+    def settle(self, labels: Dataset) -> Summary:
+        """Return the summary: every served window scored on the labels as they finally stood."""
+        known = (
+            pd.read_parquet(labels.path).drop_duplicates(self.spec.source.key).set_index(self.spec.source.key)
+        )
+        settled = []
+        for result, path, model in zip(self.results, self._served, self._models, strict=True):
+            if path is None:
+                settled.append(result)
+                continue
+            frame = pd.read_parquet(path)
+            frame = frame[frame[self.spec.source.key].isin(known.index)]
+            truth = labels_of(known.loc[frame[self.spec.source.key]], self.spec)
+            settled.append(
+                replace(
+                    result,
+                    score=self._score(model, frame, truth),
+                    never_score=self._score(self.first_model, frame, truth),
+                )
+            )
+        seconds = time.monotonic() - self.started
+        return Summary(self.spec.name, seconds, tuple(settled), self.spec.metric)
+
+    def _score(self, model_path: str, frame: pd.DataFrame, truth: NDArray[Any]) -> float | None:
+        if frame.empty:
+            return None
+        said = predict(load_model(Path(model_path)), frame)
+        value = score(
+            truth,
+            said.prediction,
+            said.probabilities,
+            said.classes,
+            self.spec.metric,
+            self.spec.label.positive,
+        )
+        return float(value) if np.isfinite(value) else None
+
+
+def _worst(*outcomes: str) -> Any:  # Any: the literal type of a verdict
+    order = ("drift", "warn", "undecided", "ok")
+    return min(outcomes, key=order.index)
+
+
+def replay_folder(spec: ModelSpec, out: str, settings: Settings | None = None) -> Path:
+    """Return where a replay keeps its state and its report: `out`, or `replay/<model>` below the state folder."""
+    return Path(out).resolve() if out else (settings or Settings()).root / "replay" / spec.name
