@@ -25,7 +25,7 @@ from tasks.validate import validate
 
 @flow(name="detect_drift", flow_run_name="{spec.name}: detect drift", persist_result=False)
 def detect_drift(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = False) -> State[Any]:
-    """Profile the newest check window against the champion's reference and launch a retraining when it is due.
+    """Compare the newest check window with the champion's reference and launch a retraining when due.
 
     Args:
         spec: The model, as written under `definitions.models`.
@@ -49,7 +49,7 @@ def detect_drift(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool =
         publish_drift(spec, verdict, window)
 
     evidence = gather_evidence(
-        spec, moment, window, version=version, champion_trained=incumbent.trained if incumbent else None
+        spec, moment, window, version=version, champion_trained=incumbent.manifest.created if incumbent else None
     )
     decision = reach_decision(spec, evidence, dry_run=dry_run)
     launched = None

@@ -42,13 +42,19 @@ def monitor(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = Fals
     if incumbent:
         for span in windows_to_judge(spec, window, incumbent.version, as_of=moment):
             verdict = realised_performance(
-                spec, span, incumbent.promise.value, incumbent.classes, version=version, as_of=moment
+                spec,
+                span,
+                incumbent.promise.value,
+                incumbent.classes,
+                promise_low=incumbent.promise.low,
+                version=version,
+                as_of=moment,
             )
             record_check(spec, "performance", span, verdict, version=version, as_of=moment)
         publish_performance(spec, verdict, window)
 
     evidence = gather_evidence(
-        spec, moment, window, version=version, champion_trained=incumbent.trained if incumbent else None
+        spec, moment, window, version=version, champion_trained=incumbent.manifest.created if incumbent else None
     )
     decision = reach_decision(spec, evidence, dry_run=dry_run)
     launched = None

@@ -18,9 +18,10 @@ from tasks.fetch import fetch_labels, fetch_window, time_range
 from tasks.publish import publish_replay
 from tasks.register import champion
 from tasks.score import score_window
-from tasks.show import Stageplay
-from tasks.stage import history_stage, simulated_stage, state_below
-from tasks.story import Story, replay_folder
+from tasks.settings import result_folder
+from tasks.replay.show import Stageplay
+from tasks.replay.stage import history_stage, simulated_stage, state_below
+from tasks.replay.story import Story
 from tasks.validate import validate
 
 
@@ -33,7 +34,7 @@ def replay(
     seed: int = 7,
     out: str = "",
 ) -> Summary:
-    """Play a labelled history through the real flows, window by window: serve, log, label later, check, retrain.
+    """Play a labelled history through the real flows: serve, log, label later, check, decide, retrain.
 
     Args:
         spec: The model, as written under `definitions.models`.
@@ -41,9 +42,9 @@ def replay(
         first: Length of the first stretch, which trains the first model; default: the training window.
         windows: Most windows to serve; 0 means all.
         seed: Seed of the simulation.
-        out: Folder of the replay's own state, summary and report; default: replay/<model> in the state folder.
+        out: Folder of the replay's state, summary and report; default: replay/<model> in the state folder.
     """
-    folder = replay_folder(spec, out)
+    folder = result_folder(spec.name, "replay", out)
     whole = None if simulate == "year" else time_range(spec)
     with state_below(folder):
         if whole is None:

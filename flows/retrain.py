@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from prefect import flow
 from prefect.states import State
 
-from tasks.attempt import Conclusion, begin_attempt, conclude, release_on_error
+from tasks.attempt import begin_attempt, carrying_out, conclude, too_few_rows
 from tasks.cli import run_flow
 from tasks.clock import now_or
 from tasks.core.spec import ModelSpec
@@ -28,7 +29,7 @@ def retrain(
     decision_id: str = "",
     dry_run: bool = False,
     force: bool = False,
-) -> State[Conclusion]:
+) -> State[Any]:
     """Train a challenger on the newest labelled rows and let the gate decide whether it becomes champion.
 
     Args:
@@ -43,38 +44,58 @@ def retrain(
     attempt = begin_attempt(spec, moment, reason=reason, decision_id=decision_id)
     if not attempt.acquired:
         return conclude(spec, attempt, "skipped", attempt.why).state()
-    with release_on_error(spec, attempt):
-        fetched = fetch_training(spec, moment)
+    with carrying_out(spec, attempt):
         incumbent = champion(spec.name)
-        if incumbent and fetched.new_rows < spec.retrain.min_new_rows and not force:
-            return conclude(spec, attempt, "skipped", fetched.too_few(spec.retrain.min_new_rows)).state()
+        fetched = fetch_training(spec, moment)
+        if incumbent and not force and (why := too_few_rows(spec, fetched.new_rows)):
+            return conclude(spec, attempt, "skipped", why).state()
 
         checked = validate(spec, fetched.dataset, attempt=attempt.id)
-        publish_validation(spec, checked.report, checked.dataset.window)
+        publish_validation(spec, checked.report, fetched.dataset.window)
         if checked.report.outcome == "block":
             return conclude(spec, attempt, "blocked", checked.report.sentence()).state()
 
         snapshot = save_snapshot(checked.dataset, spec)
         trained = train_challenger(
-            spec, snapshot, attempt.id, champion_model=incumbent.model_path if incumbent else None
+            spec,
+            checked.dataset,
+            attempt.id,
+            champion_model=incumbent.model_path if incumbent else None,
+            champion_train_end=incumbent.train_end if incumbent else None,
         )
         evaluated = evaluate_pair(spec, trained, incumbent.ref if incumbent else None)
-        publish_comparison(spec, evaluated)
+        publish_comparison(spec, evaluated, trained.train_window)
+        why = evaluated.decision.sentence()
         if dry_run:
-            return conclude(spec, attempt, "dry run", evaluated.decision.sentence()).state()
+            return conclude(spec, attempt, "dry run", why).state()
 
-        reference = profile_reference(spec, trained)
+        reference = profile_reference(spec, trained, rows_path=checked.dataset.path)
         version = register_version(
             spec, attempt.id, trained, evaluated, reference, snapshot, attempt.decision, as_of=moment
         )
-        # The champion moves before the watermark: a crash in between repeats the attempt and finds its version.
-        if evaluated.decision.outcome == "promote" and spec.gate.promotion == "auto":
-            move_champion(spec, version, actor="gate", reason=reason, decision_id=attempt.id, as_of=moment)
-            ended = conclude(spec, attempt, "promoted", evaluated.decision.sentence(), version=version)
-        else:
-            ended = conclude(spec, attempt, "kept", evaluated.decision.sentence(), version=version)
+        before = incumbent.version if incumbent else None
+        promoted = evaluated.decision.outcome == "promote" and spec.gate.promotion == "auto"
+        if promoted:
+            move_champion(
+                spec,
+                version,
+                actor="gate",
+                reason=why,
+                decision_id=attempt.id,
+                as_of=moment,
+                expected=before,
+            )
+        ended = conclude(
+            spec,
+            attempt,
+            "promoted" if promoted else "kept",
+            why,
+            from_version=before,
+            to_version=version.number,
+        )
+        # Last, so that an attempt that dies before its end is recorded fetches the same rows again.
         commit_watermark(spec, fetched, attempt.id)
-        publish_decision(spec, ended)
+    publish_decision(spec, ended)
     return ended.state()
 
 

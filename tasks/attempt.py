@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
+from tasks.clock import now_or
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
@@ -45,6 +47,11 @@ class Conclusion:
     from_version: int | None = None
     to_version: int | None = None
 
+    @property
+    def outcome(self) -> str:
+        """How it ended, in one word."""
+        return self.action
+
     def sentence(self) -> str:
         """Return the end of the attempt as one line."""
         version = f" version {self.to_version}" if self.to_version else ""
@@ -72,7 +79,9 @@ def begin_attempt(
     given = decision_id or f"{reason}-{spec.name}-{as_of:%Y%m%dT%H%M%S}"
     identity = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in given)[:120]
     owner = claims.this_process()
-    claim = claims.claim(engine, identity, spec.name, owner, as_of)
+    claim = claims.claim(
+        engine, identity, spec.name, owner, now_or(None)
+    )  # leases are about processes, not history
     decided = next((row for row in ledger.decisions(engine, spec.name) if row.decision_id == identity), None)
     decision = {
         "id": identity,
@@ -88,16 +97,29 @@ def begin_attempt(
 def carrying_out(spec: ModelSpec, attempt: Attempt) -> Iterator[None]:
     """Hold the claim while the attempt runs: finished at the end, given back when anything fails.
 
-    A run that is killed gives nothing back; the claim is then taken over because its process is gone.
+    A run that is killed gives nothing back; the claim is then taken over because its process is gone. The
+    lease is renewed while the attempt runs, however long a training takes.
     """
     engine = open_store(None)
+    over = threading.Event()
+
+    def renewed() -> None:
+        while not over.wait(claims.LEASE.total_seconds() / 4):
+            claims.renew(engine, attempt.id, attempt.owner, now_or(None))
+
+    threading.Thread(target=renewed, daemon=True).start()
     try:
         yield
     except BaseException:
         claims.release(engine, attempt.id, attempt.owner)
         raise
+    finally:
+        over.set()
     row = ledger.find(engine, spec.name, attempt.id)
-    claims.finish(engine, attempt.id, attempt.owner, row.action if row else "dry run")
+    if row:
+        claims.finish(engine, attempt.id, attempt.owner, row.action)
+    else:  # a dry run: the decision may still be carried out
+        claims.release(engine, attempt.id, attempt.owner)
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
@@ -127,6 +149,12 @@ def conclude(
         )
     task_logger(__name__).info("%s: attempt %s %s: %s", spec.name, attempt.id, action, why)
     return Conclusion(spec.name, attempt.id, action, why, from_version, to_version)
+
+
+def too_few_rows(spec: ModelSpec, new_rows: int) -> str:
+    """Return why a retraining has to wait for more rows, or nothing when it need not."""
+    least = spec.retrain.min_new_rows
+    return "" if new_rows >= least else f"{new_rows} new labelled rows, retrain.min_new_rows is {least}"
 
 
 def _why(state: str, holder: str) -> str:

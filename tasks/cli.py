@@ -23,8 +23,8 @@ Handler = Callable[[ModelSpec, argparse.Namespace], None]
 def run_flow(flow: Flow[..., Any], argv: Sequence[str] | None = None, **extra: Handler) -> int:
     """Run a flow whose first parameter is the spec, with options from its signature; return the exit code.
 
-    `extra` adds flags (`infer_contract=handler` becomes `--infer-contract`) that do something else with the spec
-    instead of running the flow. Errors of this project are printed in one line, exit code 2; an interrupt says
+    `extra` adds flags (`infer_contract=handler` becomes `--infer-contract`) that do something else with the
+    spec instead of running the flow. Errors of this project are one line and exit code 2; an interrupt says
     that nothing is lost, exit code 130.
     """
     quiet_environment()
@@ -77,7 +77,8 @@ def quiet_environment() -> None:
     """Switch usage reports of the libraries off for this process and its children."""
     for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ.setdefault(name, "true")
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    for name in ("PREFECT_LOGGING_LEVEL", "MLFLOW_LOGGING_LEVEL"):
+        os.environ.setdefault(name, "WARNING")
     here = str(Path(sys.argv[0]).resolve().parent)
     if sys.path and sys.path[0] == here and Path(here).name == "flows":
         sys.path.pop(0)  # a module named like a flow must not hide a library's

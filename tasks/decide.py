@@ -95,7 +95,7 @@ def record_labels(
 def windows_to_judge(
     spec: ModelSpec, window: Window, version: int, *, as_of: datetime, settings: Settings | None = None
 ) -> list[Window]:
-    """Return the window, after those before it that still count and may have got labels since, oldest first."""
+    """Return the window, after those before it that still count and may have new labels, oldest first."""
     earlier = checks.recent(open_store(settings), spec.name, "performance", spec.drift.windows[1], as_of)
     again = [
         check.window for check in earlier if check.version == version and check.window.end <= window.start
@@ -107,7 +107,7 @@ def windows_to_judge(
 def reach_decision(
     spec: ModelSpec, evidence: Evidence, *, dry_run: bool = False, settings: Settings | None = None
 ) -> Decision:
-    """Return what the policy concludes, after writing it to the history of decisions unless it is a dry run."""
+    """Return what the policy concludes; written to the history of decisions unless it is a dry run."""
     decision = decide(evidence, spec)
     if not dry_run:
         ledger.record_decision(

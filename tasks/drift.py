@@ -7,6 +7,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -151,7 +152,8 @@ def alibi_tests(
     TabularDrift calls a window with one NaN undrifted, takes any column order on trust, reads ids beyond
     2**53 as equal and fails on an unseen category. So it gets one feature at a time, without the nulls and
     infinities (the shares of those are judged apart), numbers as dense ranks and categories as the group of
-    their cell. Its p-values then go through the same budget and effect sizes as our own.
+    their cell. Its p-values then go through the same budget and effect sizes as our own. Where categories are
+    too few or too rare for its chi-square to hold, there is no test here and our exact one stands.
 
     Raises:
         DriftError: when alibi-detect is not installed.
@@ -165,10 +167,10 @@ def alibi_tests(
         pair = Pair(bins, reference.profile.features[bins.name], profile.features[bins.name])
         if not pair.reference.values or not pair.current.values:
             continue
-        ours, theirs = _alibi_columns(pair, tables, key)
         categorical = bins.kind == "categorical"
-        if categorical and len(np.union1d(ours, theirs)) < 2:
-            continue  # one value in both: its chi-square would be of a table with one column
+        if categorical and (pair.groups.shape[1] < 2 or not pair.fits_chi_square):
+            continue
+        ours, theirs = _alibi_columns(pair, tables, key)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "no categories given: all features are numerical", as intended
             fitted = detector(
@@ -277,16 +279,13 @@ def _mask_key(spec: ModelSpec, settings: Settings | None) -> bytes | None:
     if place.mask_key:
         return place.mask_key.get_secret_value().encode()
     path = place.root / "mask.key"
-    try:  # only one process makes it; the file appears whole
-        made = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        if not path.exists():
-            made.touch(mode=0o600)
-            made.write_text(secrets.token_hex(32), encoding="ascii")
+    if not path.exists():  # of several processes one makes it, and it appears whole
+        made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        made.touch(mode=0o600)
+        made.write_text(secrets.token_hex(32), encoding="ascii")
+        with suppress(FileExistsError):
             os.link(made, path)
-    except FileExistsError:
-        pass
-    finally:
-        made.unlink(missing_ok=True)
+        made.unlink()
     return path.read_text(encoding="ascii").strip().encode()
 
 

@@ -81,7 +81,7 @@ def evaluate_pair(
     rows = holdout[is_new].reset_index(drop=True)
     mine = _part(whole, is_new)
     theirs, trouble = _champion_answers(spec, champion, rows)
-    decision = _decide(spec, trained, rows, mine, theirs, champion, trouble)
+    decision = _decide(spec, trained, rows, mine, theirs, champion=champion, trouble=trouble)
     result = Evaluated(
         decision=decision,
         metrics=_metrics(spec, mine),
@@ -135,7 +135,7 @@ def _unseen(spec: ModelSpec, holdout: pd.DataFrame, champion: ChampionRef | None
 def _champion_answers(
     spec: ModelSpec, champion: ChampionRef | None, rows: pd.DataFrame
 ) -> tuple[Scored | None, str]:
-    """Return the champion's answers, or why there are none: a champion that cannot be scored is not beaten."""
+    """Return the champion's answers, or why there are none; what cannot be scored is not beaten."""
     if champion is None:
         return None, ""
     try:
@@ -152,6 +152,7 @@ def _decide(
     rows: pd.DataFrame,
     mine: Scored,
     theirs: Scored | None,
+    *,
     champion: ChampionRef | None,
     trouble: str,
 ) -> GateDecision:
@@ -176,7 +177,7 @@ def _decide(
 
 
 def _slice_values(spec: ModelSpec, rows: pd.DataFrame, name: str) -> NDArray[Any]:
-    """Return each row's group: its value, or a quarter of the range for numbers; ranks for personal values."""
+    """Return each row's group: its value, a quarter of the rows for numbers, a rank for what is personal."""
     column = rows[name]
     if name in spec.features.numeric and column.nunique() > _BINS:
         parts = pd.qcut(column.astype("float64"), _BINS, duplicates="drop")

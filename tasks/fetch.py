@@ -19,7 +19,7 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import open_source
 from tasks.sources.increments import folder_of, sweep
-from tasks.sources.reading import read_labels, read_training, read_window, training_window
+from tasks.sources.reading import read_labels, read_range, read_training, read_window, training_window
 from tasks.store import watermarks
 from tasks.store.engine import open_store
 
@@ -165,3 +165,15 @@ def fetch_labels(
         dataset = read_labels(source, spec, window, utc(as_of), settings)
     task_logger(__name__).info("Fetched %d labels of %s for %s", dataset.rows, spec.name, window)
     return dataset
+
+
+@task(name="time range", **_READING)
+def time_range(spec: ModelSpec, *, settings: Settings | None = None) -> Window:
+    """Return the window from the source's first row to just after its last.
+
+    Raises:
+        SourceUnavailable: when the source does not answer; the task retries.
+        FetchError: when it cannot be read, holds times that cannot be placed, or has no rows.
+    """
+    with closing(open_source(spec, settings or Settings())) as source:
+        return read_range(source, spec)

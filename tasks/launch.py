@@ -119,7 +119,7 @@ def _deployment(spec: ModelSpec, decision: Decision, as_of: datetime, wait_secon
         "reason": reason,
         "decision_id": decision.id,
     }
-    run = _watched(spec, _created(spec, name, parameters), name, wait_seconds)
+    run = _watched(spec, name, parameters, wait_seconds)
     state = run.state
     if state is None or state.is_scheduled():
         waited = "for ever" if wait_seconds is None else f"for {wait_seconds:g} s"
@@ -149,13 +149,15 @@ def _created(spec: ModelSpec, name: str, parameters: dict[str, Any]) -> tuple[Fl
     )
 
 
-def _watched(spec: ModelSpec, created: tuple[FlowRun, str], name: str, wait_seconds: float | None) -> FlowRun:
-    run, key = created
+def _watched(
+    spec: ModelSpec, name: str, parameters: dict[str, Any], wait_seconds: float | None
+) -> FlowRun:  # Any: JSON
+    run, key = _created(spec, name, parameters)
     if wait_seconds == 0 or (run.state and run.state.is_final()):
         return run
     # The same key returns the same run; only the waiting is new.
-    poll = 1.0 if wait_seconds is None else min(1.0, wait_seconds)
-    return _call(spec, name, idempotency_key=key, timeout=wait_seconds, poll_interval=poll, as_subflow=False)
+    waiting = {"timeout": wait_seconds, "poll_interval": min(1.0, wait_seconds or 1.0), "as_subflow": False}
+    return _call(spec, name, parameters=parameters, idempotency_key=key, **waiting)
 
 
 def _call(spec: ModelSpec, name: str, **arguments: Any) -> FlowRun:  # Any: those of run_deployment

@@ -27,6 +27,7 @@ def realised_performance(
     promise: float,
     classes: Sequence[Any] | None,
     *,
+    promise_low: float | None = None,
     version: int | None = None,
     as_of: datetime | None = None,
     settings: Settings | None = None,
@@ -38,6 +39,7 @@ def realised_performance(
         window: When the predicted events happened.
         promise: The champion's score when it was promoted.
         classes: The champion's classes in the order of its scores; None for regression.
+        promise_low: Lower end of the interval of that score.
         version: Judge only what this version predicted. Give the champion's: right after a promotion a window
             still holds predictions of the version before, which must not be held against the new one.
         as_of: Leave out what became known later; default: nothing.
@@ -48,7 +50,13 @@ def realised_performance(
     if version is not None:
         rows = rows[rows["version"] == version]
     verdict = judge(
-        rows["label"].tolist(), rows["prediction"].tolist(), rows["score"].tolist(), classes, spec, promise
+        rows["label"].tolist(),
+        rows["prediction"].tolist(),
+        rows["score"].tolist(),
+        classes,
+        spec,
+        promise,
+        promise_low=promise_low,
     )
     task_logger(__name__).info(
         "%s: performance %s over %s on %d labelled predictions in %.1f s: %s",

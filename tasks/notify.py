@@ -14,6 +14,7 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.core.policy import Decision
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
@@ -26,6 +27,14 @@ CHANNEL_SECONDS = 20.0
 """How long all channels together may take; they are told side by side, so that none waits for another."""
 _LEVELS = {"critical": logging.CRITICAL, "warning": logging.WARNING, "info": logging.INFO}
 _MOST = 1000
+_TIERS: dict[str, Tier] = {
+    "data": "critical",
+    "labels": "warning",
+    "decay": "warning",
+    "drift": "info",
+    "age": "info",
+    "first": "info",
+}
 # What people call a channel, and what Prefect calls the block. Other names are taken as Prefect's own.
 _BLOCKS = {
     "slack": "slack-webhook",
@@ -68,6 +77,62 @@ def tell(
     Raises:
         ValueError: when the tier is unknown.
     """
+    return _tell(spec, tier, cause, message, as_of, settings)
+
+
+@task(retries=0, timeout_seconds=240, cache_policy=NO_CACHE)
+def announce(
+    spec: ModelSpec, decision: Decision, *, as_of: datetime, settings: Settings | None = None
+) -> tuple[Told, ...]:
+    """Return what became of the messages about this decision: one per incident that it opens.
+
+    Bad data is critical; suspected labels, decay and a loop that does not help itself are warnings; drift,
+    age and the first training are for information. Incidents that the decision's evidence shows to be over
+    are settled; what the evidence does not know stays open.
+    """
+    engine = open_store(settings)
+    for cause in sorted(_over(decision)):
+        if alerts.resolve(engine, spec.name, cause, as_of):
+            task_logger(__name__).info("%s: %s is over", spec.name, cause)
+    told = []
+    if decision.cause != "none":
+        told.append(_tell(spec, _TIERS[decision.cause], decision.cause, decision.sentence(), as_of, settings))
+    if decision.escalate:
+        told.append(_tell(spec, "warning", "futility", decision.sentence(), as_of, settings))
+    return tuple(told)
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
+def settle(spec: ModelSpec, cause: str, *, as_of: datetime, settings: Settings | None = None) -> bool:
+    """Return True when this ended an open incident; the next one of this cause is told again."""
+    ended = alerts.resolve(open_store(settings), spec.name, cause, as_of)
+    if ended:
+        task_logger(__name__).info("%s: %s is over", spec.name, cause)
+    return ended
+
+
+def _over(decision: Decision) -> set[str]:
+    """Return the incidents that cannot be open any more after this decision."""
+    known = decision.evidence
+    over = {
+        "data": known.get("data_ok") is True,
+        "labels": known.get("label_fault") is None,
+        "decay": _newest(known.get("performance")) == "ok",
+        "drift": _newest(known.get("drift")) == "ok",
+        "first": known.get("has_champion") is True,
+        "age": True,
+        "futility": not decision.escalate and (decision.kind == "TRAIN" or decision.cause == "none"),
+    }
+    return {cause for cause, ended in over.items() if ended and cause != decision.cause}
+
+
+def _newest(checks: object) -> str | None:
+    return checks[-1]["outcome"] if isinstance(checks, list) and checks else None
+
+
+def _tell(
+    spec: ModelSpec, tier: Tier, cause: str, message: str, as_of: datetime, settings: Settings | None
+) -> Told:
     if tier not in _LEVELS:
         raise ValueError(f"tier {tier!r} is none of {', '.join(_LEVELS)}")
     engine, text = open_store(settings), message[:_MOST]
@@ -86,15 +151,6 @@ def tell(
     for name, why in failed.items():
         task_logger(__name__).error("%s: channel %s was not reached: %s", spec.name, name, why)
     return Told(True, tuple(name for name in channels if name not in failed), tuple(failed))
-
-
-@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
-def settle(spec: ModelSpec, cause: str, *, as_of: datetime, settings: Settings | None = None) -> bool:
-    """Return True when this ended an open incident; the next one of this cause is told again."""
-    ended = alerts.resolve(open_store(settings), spec.name, cause, as_of)
-    if ended:
-        task_logger(__name__).info("%s: %s is over", spec.name, cause)
-    return ended
 
 
 def _send(channels: tuple[str, ...], text: str, subject: str) -> dict[str, str]:

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.core.bundle import plain
 from tasks.core.dataset import Dataset
 from tasks.core.errors import PromotionRefused, RegistryError
 from tasks.core.spec import ModelSpec
@@ -25,8 +25,8 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import ledger, moves, registry, runs
 from tasks.store.bundles import EvaluatedLike, TrainedLike, write_bundle
-from tasks.store.engine import open_store
 from tasks.store.locks import file_lock
+from tasks.store.mlflow_client import registry_errors
 from tasks.store.models import own_types
 from tasks.store.registry import ChampionInfo, Version
 from tasks.store.snapshots import keep_snapshot
@@ -103,11 +103,11 @@ def register_version(
     if not _ATTEMPT.match(attempt):
         raise RegistryError(f"attempt {attempt[:40]!r}", "letters, digits and _.:-", model=spec.name)
     also = own_types(spec)
-    with _lock(spec.name, place):
+    with _lock(f"{spec.name}.register", place):
         found = runs.version_of_attempt(spec.name, attempt, settings=place)
         if found is None:
             folder = place.work_dir(attempt) / "bundle"
-            with registry_errors_of(spec):
+            with registry_errors("writing the bundle", spec.name):
                 manifest = write_bundle(
                     folder,
                     spec,
@@ -124,7 +124,11 @@ def register_version(
         else:
             _check(found, place, also)
     task_logger(__name__).info(
-        "%s: version %d (%s) in %.1f s", spec.name, found.number, found.digest[:12], time.perf_counter() - began
+        "%s: version %d (%s) in %.1f s",
+        spec.name,
+        found.number,
+        found.digest[:12],
+        time.perf_counter() - began,
     )
     return found
 
@@ -144,7 +148,7 @@ def move_champion(
     reason: str,
     decision_id: str,
     as_of: datetime,
-    expected: int | None | Literal["unset"] = UNSET,
+    expected: int | Literal["unset"] | None = UNSET,
     action: Literal["promoted", "rolled_back"] = "promoted",
     settings: Settings | None = None,
 ) -> Promotion:
@@ -173,7 +177,7 @@ def move_champion(
     place, name = settings or Settings(), spec.name
     if version.name != name:
         raise RegistryError(f"a version of {version.name}", f"a version of {name}", model=name)
-    with _lock(name, place):
+    with _lock(f"{name}.move", place):
         stored = registry.find_version(name, version.number, settings=place)
         if stored.digest != version.digest:
             raise RegistryError(
@@ -181,28 +185,20 @@ def move_champion(
             )
         evidence = _check(stored, place, own_types(spec))
         moves.finish_pending(name, settings=place)
-        done = ledger.find(open_store(place), name, decision_id)
         serving = registry.find_champion(name, settings=place)
-        if done is None and serving is not None and serving.number == version.number:
-            raise PromotionRefused(f"version {version.number} serving already", "another version", model=name)
         from_version = (serving.number if serving else None) if expected == UNSET else expected
         wanted = moves.Move(
             decision_id, action, from_version, version.number, actor, moves.short(reason), as_of, evidence
         )
-        row = moves.carry_out(wanted, stored, settings=place)
+        row = moves.carry_out(wanted, name, settings=place)
     task_logger(__name__).info("%s: %s version %d by %s", name, row.action, version.number, row.actor)
     return Promotion(
         name, row.from_version, version.number, row.action, row.decision_id, row.actor, row.reason, row.at
     )
 
 
-@overload
-def _champion(name: str, *, required: Literal[True], settings: Settings | None = ...) -> ChampionInfo: ...
-@overload
-def _champion(
-    name: str, *, required: bool = ..., settings: Settings | None = ...
-) -> ChampionInfo | None: ...
-def _champion(
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)
+def champion(
     name: str, *, required: bool = False, also: Iterable[str] = (), settings: Settings | None = None
 ) -> ChampionInfo | None:
     """Return the version that serves, with a verified local copy; None only when there is none.
@@ -212,7 +208,8 @@ def _champion(
     Args:
         name: the registered model.
         required: Raise instead of returning None.
-        also: further classes to accept, see `tasks.store.models.own_types`.
+        also: further classes to accept (`tasks.store.models.own_types`). Those of the version's own spec are
+            accepted when the ledger vouches for the version's digest.
         settings: this place.
 
     Raises:
@@ -220,14 +217,66 @@ def _champion(
             damaged, or `required` and there is none.
     """
     place = settings or Settings()
-    found = registry.champion(name, settings=place, also=also)
-    _agree(name, found, place)
+    vouched = _vouched(name, place)
+    found = registry.champion(name, settings=place, also=also, vouched=vouched)
     if found is None and required:
         raise RegistryError("no champion", "a promoted version", "run the retrain flow first", model=name)
     task_logger(__name__).info("%s: champion is %s", name, f"version {found.version}" if found else "none")
     return found
 
 
-champion = task(
-    _champion, name="champion", retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE
-)
+def version_of(name: str, number: int, *, settings: Settings | None = None) -> Version:
+    """Return the registered version of this number; see `tasks.store.registry.find_version`."""
+    return registry.find_version(name, number, settings=settings)
+
+
+def _vouched(name: str, place: Settings) -> str | None:
+    """Return the digest of the version that registry and ledger agree to serve; None when both say none."""
+    for is_last in (False, True):
+        serving = registry.find_champion(name, settings=place)
+        row = moves.last_move(name, settings=place)
+        fault = _disagreement(serving, row)
+        if fault is None:
+            return serving.digest if serving else None
+        if not is_last:  # a move may have been interrupted, or be under way
+            with _lock(f"{name}.move", place):
+                moves.finish_pending(name, settings=place)
+    raise RegistryError(
+        str(fault),
+        "registry and ledger to agree on which version serves",
+        "promote the version that should serve, with a reason, or restore the registry",
+        model=name,
+    )
+
+
+def _disagreement(serving: Version | None, row: ledger.LedgerRow | None) -> str | None:
+    number, promoted = (serving.number if serving else None), (row.to_version if row else None)
+    if number != promoted:
+        return f"version {number or 'none'} serving while the ledger says {promoted or 'none'}"
+    digest = str(row.evidence.get("digest", "")) if row else ""
+    if serving and digest and digest != serving.digest:
+        return f"version {number} with digest {serving.digest[:12]}…, promoted as {digest[:12]}…"
+    return None
+
+
+def _check(version: Version, place: Settings, also: Iterable[str]) -> dict[str, Any]:  # Any: JSON
+    """Return what the ledger keeps of a version that was downloaded, verified, loaded and re-scored."""
+    with registry.downloaded(version, settings=place) as (folder, manifest):
+        registry.load_checked(folder, manifest, also=also)
+        return {
+            "digest": version.digest,
+            "run_id": version.run_id,
+            "snapshot": manifest.snapshot.get("sha256"),
+            "commit": manifest.code.get("commit"),
+            "dirty": manifest.code.get("dirty"),
+            "train_window": str(manifest.train_window),
+            "promise": plain(manifest.promise),
+            "gate": dict(manifest.gate),
+        }
+
+
+@contextmanager
+def _lock(name: str, place: Settings) -> Iterator[None]:
+    """Hold this model's lock; across machines the claim of the decision does the same."""
+    with file_lock(place.root / "locks" / f"{name}.lock"):
+        yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import predictions
 from tasks.store.engine import open_store
-from tasks.store.models import load_model
+from tasks.store.models import load_model, own_types
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def score_window(
     """Return how many rows were scored; each is logged once under its row key, however often this runs."""
     started = time.monotonic()
     frame = pd.read_parquet(dataset.path)
-    said = predict(load_model(Path(model_path)), frame)
+    said = predict(load_model(model_path, also=own_types(spec)), frame)
     keys = frame[spec.source.key].astype(str)
     rows = pd.DataFrame(
         {

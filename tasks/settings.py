@@ -65,3 +65,10 @@ class Settings(BaseSettings):
         folder = self.root / "work" / attempt
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def result_folder(model: str, what: str, out: str = "", settings: Settings | None = None) -> Path:
+    """Return the folder a command writes its pages to: `out`, or `<what>/<model>` below the state folder."""
+    folder = Path(out).expanduser().resolve() if out else (settings or Settings()).root / what / model
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

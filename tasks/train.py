@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import warnings
 from dataclasses import replace
@@ -17,7 +18,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import InvalidParameterError
 
+from tasks.core.columns import number_column
 from tasks.core.dataset import Dataset
 from tasks.core.errors import TrainingError
 from tasks.core.labels import labels_of
@@ -48,14 +51,14 @@ def train_challenger(
         spec: The model.
         dataset: Labelled rows that passed the contract. Rows without a label are left out and counted.
         attempt: Names the folder of the files; the same attempt writes the same files again.
-        champion_model: Stored model to go on from, used only in mode partial_fit; without it the first model is
-            fitted from scratch.
+        champion_model: Stored model to go on from, used only in mode partial_fit; without it the first model
+            is fitted from scratch.
         champion_train_end: Up to when the champion has learnt; partial_fit then sees only newer rows.
         settings: This place; default: from the environment.
 
     Raises:
-        TrainingError: when no model can be fitted on these rows: too few, one class, a column without any value,
-            a new class in mode partial_fit, or the estimator's own refusal.
+        TrainingError: when no model can be fitted on these rows: too few, one class, a column without any
+            value, a new class in mode partial_fit, or the estimator's own refusal.
     """
     place = settings or Settings()
     folder = place.work_dir(attempt)
@@ -72,7 +75,7 @@ def train_challenger(
     seconds = time.perf_counter() - started
     digest = save_model(model, folder / "model.skops", also=own_types(spec))
     split.holdout.to_parquet(folder / "holdout.parquet", index=False)
-    trained = _result(spec, dataset, split, used, folder, params)
+    trained = _result(spec, dataset, split, used, folder=folder, params=params)
     trained = replace(trained, model_sha256=digest, seconds=seconds, unlabelled_rows=unlabelled)
     task_logger(__name__).info(
         "trained %s on %d rows before %s in %.1f s, %d newer rows kept unseen",
@@ -110,6 +113,17 @@ def _check_trainable(spec: ModelSpec, train: pd.DataFrame) -> None:
             "features with values in the training rows",
             "repair the source, or take the columns out of features",
         )
+    try:
+        infinite = [name for name in spec.features.numeric if np.isinf(number_column(train[name])).any()]
+    except (TypeError, ValueError) as err:
+        raise _refused_by_estimator(spec, err) from err
+    if infinite:  # some estimators take them silently as merely large
+        raise _cannot(
+            spec,
+            f"infinite values in {', '.join(infinite)}"[:200],
+            "finite numbers or missing ones",
+            "let the contract refuse such rows, or repair the source",
+        )
     if spec.task == "classification":
         classes = np.unique(labels_of(train, spec))
         if len(classes) < 2:
@@ -129,7 +143,8 @@ def _fit(spec: ModelSpec, train: pd.DataFrame, threads: int) -> tuple[Pipeline, 
                 update={"estimator": spec.estimator.model_copy(update={"params": chosen, "search": {}})}
             )
             model = build_pipeline(final, threads=threads)
-            return _quietly(model.fit, train[spec.features.all], labels_of(train, spec)), chosen
+            _quietly(model.fit, train[spec.features.all], labels_of(train, spec))
+            return _serving(model, chosen), chosen
         except (ValueError, TypeError, MemoryError, FloatingPointError) as err:
             raise _refused_by_estimator(spec, err) from err
 
@@ -139,7 +154,7 @@ def _go_on(
 ) -> tuple[Pipeline, pd.DataFrame]:
     """Return the champion after one more pass over rows new to it, its preprocessing unchanged."""
     model = load_model(champion_model, also=own_types(spec))
-    estimator = model[-1] if isinstance(model, Pipeline) else None
+    estimator: Any = model[-1] if isinstance(model, Pipeline) else None  # Any: scikit-learn is untyped
     if not hasattr(estimator, "partial_fit"):
         raise _cannot(
             spec,
@@ -171,6 +186,13 @@ def _go_on(
     return model, new
 
 
+def _serving(model: Pipeline, chosen: dict[str, Any]) -> Pipeline:  # Any: estimator parameters
+    """Return the model without the threads of its training: where it serves, one is the faster."""
+    if "n_jobs" in model[-1].get_params(deep=False) and "n_jobs" not in chosen:
+        model[-1].set_params(n_jobs=None)
+    return model
+
+
 def _quietly(fit: Any, *args: Any) -> Pipeline:  # Any: a bound fit method and what it takes
     """Return the fitted pipeline; an estimator that stopped early is a fact for its score, not an error."""
     with warnings.catch_warnings():
@@ -185,7 +207,13 @@ def _limits(threads: int) -> Any:  # Any: threadpoolctl is untyped
 
 
 def _result(
-    spec: ModelSpec, dataset: Dataset, split: Split, used: pd.DataFrame, folder: Path, params: dict[str, Any]
+    spec: ModelSpec,
+    dataset: Dataset,
+    split: Split,
+    used: pd.DataFrame,
+    *,
+    folder: Path,
+    params: dict[str, Any],
 ) -> Trained:
     keys = "\n".join(sorted(used[spec.source.key].astype(str)))
     return Trained(
@@ -213,9 +241,11 @@ def _guess(spec: ModelSpec, train: pd.DataFrame) -> tuple[tuple[Any, float], ...
 
 def _refused_by_estimator(spec: ModelSpec, err: Exception) -> TrainingError:
     kind = spec.estimator.class_path.rpartition(".")[2]
+    # What stands in quotes may be a value of a row, unless the complaint is about a parameter.
+    told = str(err) if isinstance(err, InvalidParameterError) else re.sub(r"(['\"]).*?\1", "'…'", str(err))
     return _cannot(
         spec,
-        f"{kind} refusing these rows ({type(err).__name__}: {str(err)[:120]})",
+        f"{kind} refusing these rows ({type(err).__name__}: {told.splitlines()[0][:150] if told else ''})",
         "rows and parameters it accepts",
         "check estimator.params and the contract (infinite values, types)",
     )

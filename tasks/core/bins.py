@@ -198,7 +198,8 @@ def _cells_of_labels(bins: Bins, labels: tuple[str, ...], key: bytes | None) -> 
 
 def _around(values: Floats) -> tuple[float, ...]:
     """Edges that give each value a cell of its own: one just below it, and itself."""
-    edges = np.union1d(np.nextafter(values, -np.inf), values)
+    with np.errstate(over="ignore", under="ignore"):
+        edges = np.union1d(np.nextafter(values, -np.inf), values)
     return tuple(edges[np.isfinite(edges)].tolist())
 
 

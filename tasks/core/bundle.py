@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from tasks.core.errors import RegistryError
+from tasks.core.errors import RegistryError, SpecError
 from tasks.core.window import Window
 
 FORMAT = 1
@@ -56,8 +56,8 @@ class Manifest:
     """Everything known about a version without opening its files.
 
     `files` maps file name to sha256. `cut` parts the rows the model was fitted on from the holdout, and
-    `train_window` holds both. `classes` are the labels in the order of the probabilities, None for a regressor.
-    `snapshot`, `code`, `decision`, `gate` and `training` are plain JSON records.
+    `train_window` holds both. `classes` are the labels in the order of the probabilities; None for a
+    regressor. `snapshot`, `code`, `decision`, `gate` and `training` are plain JSON records.
     """
 
     model: str
@@ -109,7 +109,7 @@ class Manifest:
                     "classes": None if raw["classes"] is None else tuple(raw["classes"]),
                 }
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as err:
+        except (ValueError, KeyError, TypeError, AttributeError, SpecError) as err:
             raise RegistryError(
                 f"a manifest that cannot be read ({type(err).__name__})",
                 "the manifest of a version",

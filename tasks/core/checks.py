@@ -67,20 +67,23 @@ def find_check(name: str) -> CrossCheck:
 def broken_rows(frame: pd.DataFrame, spec: ModelSpec, name: str) -> npt.NDArray[np.bool_]:
     """Return where rows break the check; a missing answer counts as broken, because silence is not ok.
 
+    A check that needs a column of the spec which this frame lacks (the label of rows to be scored) does
+    not apply.
+
     Raises:
         ContractError: when the check itself fails, or gives anything but one boolean per row.
     """
     check = find_check(name)
     try:
         answer = check(frame.copy(deep=False), spec)
+    except KeyError as err:
+        absent = err.args[0] if err.args else None
+        if absent in spec.columns and absent not in frame:
+            return np.zeros(len(frame), dtype=bool)  # e.g. on the label, where it is not known yet
+        raise _failed(name, err, spec) from None
     except Exception as err:
         # Its own text may hold row values, so it is neither repeated nor chained.
-        raise ContractError(
-            f"cross-column check {name!r} raised {type(err).__name__}",
-            "one boolean per row",
-            "run the check on these rows by hand and correct it",
-            model=spec.name,
-        ) from None
+        raise _failed(name, err, spec) from None
     kept = pd.Series(answer).astype(object) if np.ndim(answer) == 1 else pd.Series(dtype=object)
     if (
         len(kept) != len(frame)
@@ -93,6 +96,15 @@ def broken_rows(frame: pd.DataFrame, spec: ModelSpec, name: str) -> npt.NDArray[
             model=spec.name,
         )
     return ~kept.map(lambda value: value is True or value is np.True_).to_numpy(dtype=bool)
+
+
+def _failed(name: str, err: Exception, spec: ModelSpec) -> ContractError:
+    return ContractError(
+        f"cross-column check {name!r} raised {type(err).__name__}",
+        "one boolean per row",
+        "run the check on these rows by hand and correct it",
+        model=spec.name,
+    )
 
 
 @register_check("updated_not_before_timestamp")

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from tasks.core.parse_numbers import EXACT_LIMIT, FLOAT_MAX_BITS, Mask, rounded, to_floats
+from tasks.core.parse_numbers import EXACT_LIMIT, Mask, to_floats
 
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+_MAX_BITS = 1024  # beyond the range of floats; Python refuses to print much longer integers
 _OFFSET = re.compile(r"(?:Z|z|[+-]\d{2}:?\d{2})\s*$")
 
 
@@ -60,14 +61,14 @@ def to_number(column: pd.Series[Any]) -> Coerced:
 def to_integer(column: pd.Series[Any]) -> Coerced:
     """Return whole numbers as float64, missing as NaN.
 
-    Faults: those of `to_number`, `not_integer` for 1.7, and `inexact` for a number that float64 would change.
+    Faults: those of `to_number`, `not_integer` for 1.7, and `inexact` from 2**53 on.
     """
     coerced = to_number(column)
     numbers = coerced.values.to_numpy()
     finite = np.isfinite(numbers)
     fraction = np.zeros(len(numbers), dtype=bool)
     fraction[finite] = numbers[finite] != np.floor(numbers[finite])
-    inexact = rounded(column, numbers)
+    inexact = finite & (np.abs(numbers) >= EXACT_LIMIT)
     return Coerced(coerced.values, {**coerced.faults, "not_integer": fraction, "inexact": inexact})
 
 
@@ -121,6 +122,22 @@ def to_category(column: pd.Series[Any]) -> Coerced:
     return _mixed_category(values, nulls)
 
 
+def to_label(column: pd.Series[Any]) -> Coerced:
+    """Return classes as `to_category` does; where text and other types are mixed the rarer is `wrong_type`.
+
+    Turning all of them into text would make 1 and "1" one class, and another one than the champion knows.
+    """
+    values = column.astype(object)
+    if types.infer_dtype(values, skipna=True) not in {"mixed", "mixed-integer"}:
+        return to_category(column)
+    nulls = _nulls(column)
+    text = np.array([isinstance(value, str) for value in values], dtype=bool)
+    kept = text if 2 * text.sum() >= (~nulls).sum() else ~text
+    coerced = to_category(values.where(kept))
+    wrong = coerced.faults.get("wrong_type", np.zeros(len(values), dtype=bool)) | (~kept & ~nulls)
+    return Coerced(coerced.values, {**coerced.faults, "wrong_type": wrong})
+
+
 def to_key(column: pd.Series[Any]) -> Coerced:
     """Return keys as `to_category` does; a fractional or rounded number is `inexact`: no identity."""
     coerced = to_category(column)
@@ -168,7 +185,7 @@ def canonical(values: pd.Series[Any]) -> pd.Series[Any]:
         return values.astype(str)
     if types.infer_dtype(values, skipna=True) == "string":
         return values
-    return values.map(_text, na_action="ignore").astype(object)
+    return pd.Series(values.map(_text, na_action="ignore"), dtype=object)
 
 
 COERCERS: dict[str, Callable[[pd.Series[Any]], Coerced]] = {
@@ -177,6 +194,7 @@ COERCERS: dict[str, Callable[[pd.Series[Any]], Coerced]] = {
     "boolean": to_boolean,
     "string": to_text,
     "category": to_category,
+    "label": to_label,
     "key": to_key,
     "time": to_time,
 }
@@ -229,7 +247,7 @@ def _mixed_category(values: pd.Series[Any], nulls: Mask) -> Coerced:
 
 def _is_plain(value: Any) -> bool:  # Any: a cell of unchecked data
     if isinstance(value, int):
-        return value.bit_length() < FLOAT_MAX_BITS  # Python refuses to print much longer ones
+        return value.bit_length() < _MAX_BITS
     return isinstance(value, str | np.bool_ | Number | UUID) and not isinstance(
         value, complex | np.complexfloating
     )
@@ -248,7 +266,7 @@ def _text(value: Any) -> str:  # Any: a plain scalar
 def _nanoseconds(times: pd.Series[Any]) -> pd.Series[Any]:
     low, high = pd.Timestamp.min.tz_localize("UTC"), pd.Timestamp.max.tz_localize("UTC")
     utc = times.dt.tz_convert("UTC")
-    return utc.where((utc > low) & (utc < high)).dt.as_unit("ns")
+    return pd.Series(utc.where((utc > low) & (utc < high)).dt.as_unit("ns"))
 
 
 def _is_naive(value: Any) -> bool:  # Any: a cell of unchecked data

@@ -14,7 +14,7 @@ from tasks.core.coerce import canonical
 from tasks.core.parse_numbers import Mask
 from tasks.core.spec import ColumnRule, ModelSpec
 
-Kind = Literal["number", "integer", "boolean", "string", "category", "key", "time"]
+Kind = Literal["number", "integer", "boolean", "string", "category", "label", "key", "time"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def plan_columns(spec: ModelSpec, *, with_label: bool = True, identity: bool = T
         >>> source = {"url": "rows.parquet", "key": "id", "timestamp": "at"}
         >>> spec = ModelSpec(name="m", source=source, label={"column": "y"}, features={"numeric": ["x"]})
         >>> [(plan.name, plan.kind) for plan in plan_columns(spec)]
-        [('id', 'key'), ('at', 'time'), ('x', 'number'), ('y', 'category')]
+        [('id', 'key'), ('at', 'time'), ('x', 'number'), ('y', 'label')]
     """
     source, rules = spec.source, spec.contract.columns
     plans: dict[str, ColumnPlan] = {}
@@ -76,7 +76,7 @@ def plan_columns(spec: ModelSpec, *, with_label: bool = True, identity: bool = T
         sensitive = name in spec.features.sensitive
         add(name, "number" if numeric else "category", numeric=numeric, sensitive=sensitive)
     if with_label:
-        kind: Kind = "number" if spec.task == "regression" else "category"
+        kind: Kind = "number" if spec.task == "regression" else "label"
         add(spec.label.column, kind, required=True, numeric=spec.task == "regression")
         for name in spec.gate.slices:
             add(name, "category")
@@ -96,11 +96,11 @@ def _kind(kind: Kind, rule: ColumnRule) -> Kind:
     """Return the declared type, or for a category the one that its rule implies."""
     if rule.dtype is not None:
         return rule.dtype
-    if kind == "category" and rule.isin and all(isinstance(value, bool) for value in rule.isin):
+    if kind not in {"category", "label"}:
+        return kind
+    if rule.isin and all(isinstance(value, bool) for value in rule.isin):
         return "boolean"
-    if kind == "category" and any(bound is not None for bound in (rule.ge, rule.gt, rule.le, rule.lt)):
-        return "number"
-    return kind
+    return "number" if rule.bounded else kind
 
 
 def _bounds(rule: ColumnRule) -> list[ValueCheck]:

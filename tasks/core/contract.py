@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,14 @@ from pandera.errors import SchemaError
 from tasks.core.checks import broken_rows, find_check
 from tasks.core.coerce import coerce
 from tasks.core.column_plan import ColumnPlan, ValueCheck, plan_columns
-from tasks.core.contract_report import ContractReport
+from tasks.core.contract_faults import Fault, absence, any_fault, make_report, reasons_of, type_change
+from tasks.core.contract_report import ContractReport, Failure
 from tasks.core.errors import ContractError
 from tasks.core.parse_numbers import Mask
 from tasks.core.renames import likely_renames
 from tasks.core.spec import ModelSpec
 
-_EXAMPLES_LOOKED_AT = 100
-_REASONS_PER_PASS = 62  # bits of an int64 that stay positive
+__all__ = ["Checked", "ContractReport", "Failure", "build_schema", "check_frame"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,10 @@ def build_schema(spec: ModelSpec, *, with_label: bool = True, identity: bool = T
         SpecError: when a cross-column check does not exist.
     """
     plans = plan_columns(spec, with_label=with_label, identity=identity)
-    across = [] if not identity else [_across(spec, name) for name in spec.contract.checks]
+    return _schema(spec, plans, [_across(spec, name) for name in spec.contract.checks])
+
+
+def _schema(spec: ModelSpec, plans: Iterable[ColumnPlan], across: Sequence[pa.Check]) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(
         {plan.name: _schema_column(plan) for plan in plans},
         checks=across,
@@ -81,29 +84,48 @@ def check_frame(
     rows = frame.loc[:, ~frame.columns.duplicated()][known]
     absent = [plan.name for plan in plans if plan.name not in rows or plan.name in missing]
     renames = likely_renames(absent, {*map(str, [*source_columns, *frame.columns])} - set(spec.columns))
-    structural = [absence(name, renames) for name in absent]
-    doubled = frame.columns[frame.columns.duplicated()]
-    structural += [f"column {name!r} stands more than once" for name in known if name in doubled]
-    if rows.empty:
-        structural.append("no rows")
-
-    converted, faults, changed = _check_columns(rows, [plan for plan in plans if plan.name in rows])
-    structural += changed
-    without = [name for name in spec.features.all if len(rows) and name in rows and rows[name].isna().all()]
-    silent = [f"column {name!r} has no value in any of {len(rows):,} rows" for name in without]
+    silent = _silent_features(rows, spec)
+    structural = [absence(name, renames) for name in absent] + _of_the_table(frame, known)
     structural += silent if with_label else []
-    faults += _duplicates(converted, spec) if identity and spec.source.key in rows else []
+
+    present = [plan for plan in plans if plan.name in rows]
+    converted, faults, changed = _check_columns(rows, present)
+    structural += changed
+    faults += _duplicates(converted, spec) if identity else []
+    if not structural:
+        faults += _across_faults(converted, ~any_fault(faults, len(rows)), spec)
     bad = any_fault(faults, len(rows))
-    if not structural and identity:
-        faults += _across_faults(converted, ~bad, spec)
-        bad = any_fault(faults, len(rows))
     if len(rows) and bad.all():
         structural.append("no row keeps the contract")
-    report = _report(rows, faults, bad, structural, renames, spec, () if with_label else tuple(silent))
-    checked = Checked(converted[~bad], rows[bad].assign(reasons=reasons_of(faults, bad)), report)
+    good = _converted_alone(converted, rows, present, bad)
+    notices = () if with_label else tuple(silent)
+    report = make_report(rows, faults, spec, structural=structural, renames=renames, notices=notices)
     if report.outcome != "block":
-        _guard(checked.good, build_schema(spec, with_label=with_label, identity=identity), spec)
-    return checked
+        _guard(good, plans, spec)
+    return Checked(good, rows[bad].assign(reasons=reasons_of(faults, bad)), report)
+
+
+def _of_the_table(frame: pd.DataFrame, known: list[str]) -> list[str]:
+    doubled = set(frame.columns[frame.columns.duplicated()])
+    found = [f"column {name!r} stands more than once" for name in known if name in doubled]
+    return found if len(frame) else [*found, "no rows"]
+
+
+def _silent_features(rows: pd.DataFrame, spec: ModelSpec) -> list[str]:
+    names = [name for name in spec.features.all if len(rows) and name in rows and rows[name].isna().all()]
+    return [f"column {name!r} has no value in any of {len(rows):,} rows" for name in names]
+
+
+def _converted_alone(
+    converted: pd.DataFrame, rows: pd.DataFrame, plans: Iterable[ColumnPlan], bad: Mask
+) -> pd.DataFrame:
+    """Return the good rows in the types they have without the bad ones beside them."""
+    good = converted[~bad]
+    if not bad.any():
+        return good
+    mixed = [plan for plan in plans if plan.kind in {"category", "key", "label", "boolean"}]
+    alone = {plan.name: plan.finished(coerce(rows.loc[~bad, plan.name], plan.kind).values) for plan in mixed}
+    return good.assign(**alone)
 
 
 def _check_columns(
@@ -141,7 +163,9 @@ def _failing(check: ValueCheck, values: pd.Series[Any], usable: Mask) -> Mask:
 
 
 def _duplicates(rows: pd.DataFrame, spec: ModelSpec) -> list[Fault]:
-    """Return a fault on every copy of a key but the newest: last written, then last happened, then last given."""
+    """Return a fault on every copy of a key but the newest: last written, else happened, else given."""
+    if spec.source.key not in rows:
+        return []
     key = rows[spec.source.key]
     try:
         several = (key.duplicated(keep=False) & key.notna()).to_numpy(dtype=bool)
@@ -171,15 +195,19 @@ def _across_faults(rows: pd.DataFrame, good: Mask, spec: ModelSpec) -> list[Faul
 
 
 def _schema_column(plan: ColumnPlan) -> pa.Column:
-    checks = [pa.Check(check.passes, name=check.code, error=check.text) for check in plan.checks]
-    right = pa.Check(lambda values: ~coerce(values, plan.kind).faulty, name="type", error=f"a {plan.kind}")
+    rules = [("type", f"a {plan.kind}", lambda values: ~coerce(values, plan.kind).faulty)]
+    rules += [(check.code, check.text, check.passes) for check in plan.checks]
     return pa.Column(
         float if plan.as_float else None,
-        checks=[right, *checks],
+        checks=[pa.Check(_as_series(passes), name=name, error=text) for name, text, passes in rules],
         nullable=not plan.required,
         unique=plan.unique,
         required=True,
     )
+
+
+def _as_series(passes: Callable[[pd.Series[Any]], Mask]) -> Callable[[pd.Series[Any]], pd.Series[bool]]:
+    return lambda values: pd.Series(passes(values), index=values.index)
 
 
 def _across(spec: ModelSpec, name: str) -> pa.Check:
@@ -198,10 +226,14 @@ def _safely_converted(frame: pd.DataFrame, plans: Iterable[ColumnPlan]) -> pd.Da
     return frame.assign(**converted)
 
 
-def _guard(good: pd.DataFrame, schema: pa.DataFrameSchema, spec: ModelSpec) -> None:
-    """Let the schema itself have the last word on the good rows."""
+def _guard(good: pd.DataFrame, plans: Iterable[ColumnPlan], spec: ModelSpec) -> None:
+    """Let the schema itself have the last word on the good rows.
+
+    The checks across columns have had theirs: one that compares a row with the others may answer differently
+    when asked again without the rows it refused.
+    """
     try:
-        schema.validate(good, lazy=False)
+        _schema(spec, plans, ()).validate(good, lazy=False)
     except SchemaError as err:
         raise ContractError(
             f"rows that passed but the schema refuses ({err.reason_code})",

@@ -19,6 +19,8 @@ _REASONS_PER_PASS = 62  # bits of an int64 that stay positive
 
 @dataclass(frozen=True)
 class Fault:
+    """One reason code on one column, and the rows it is true of."""
+
     code: str
     column: str
     rows: Mask
@@ -28,13 +30,14 @@ class Fault:
 def make_report(
     rows: pd.DataFrame,
     faults: list[Fault],
-    bad: Mask,
+    spec: ModelSpec,
+    *,
     structural: list[str],
     renames: dict[str, str],
-    spec: ModelSpec,
-    notices: tuple[str, ...],
+    notices: tuple[str, ...] = (),
 ) -> ContractReport:
-    count = int(bad.sum())
+    """Return the counted and masked form of the faults, with the outcome they lead to."""
+    count = int(any_fault(faults, len(rows)).sum())
     share = count / len(rows) if len(rows) else 0.0
     outcome: Outcome = "quarantine" if count else "ok"
     if structural or share > spec.contract.max_bad_share:
@@ -67,14 +70,12 @@ def reasons_of(faults: list[Fault], bad: Mask) -> pd.Categorical:
             for pair in distinct
         ]
         codes = pairs.astype(np.int64)
-    return (
-        pd.Categorical.from_codes(codes, categories=texts)
-        if len(codes)
-        else pd.Categorical([], categories=[])
-    )
+    texts = texts if len(codes) else []
+    return pd.Categorical.from_codes(codes.tolist(), categories=pd.Index(texts, dtype=object))
 
 
 def any_fault(faults: list[Fault], rows: int) -> Mask:
+    """Return where any of the faults is, over this many rows."""
     bad = np.zeros(rows, dtype=bool)
     for fault in faults:
         bad |= fault.rows
@@ -82,11 +83,13 @@ def any_fault(faults: list[Fault], rows: int) -> Mask:
 
 
 def absence(name: str, renames: dict[str, str]) -> str:
+    """Return what is said of an absent column, with its likely new name."""
     hint = f" (renamed to {renames[name]!r}?)" if name in renames else ""
     return f"column {name!r} is missing{hint}"
 
 
 def type_change(plan: ColumnPlan, column: pd.Series[Any], code: str) -> str:
+    """Return what is said of a column none of whose values has the agreed type."""
     if code == "naive_time":
         return f"column {plan.name!r} holds times without a zone: set source.timezone, or write offsets"
     found = pd.api.types.infer_dtype(column, skipna=True)

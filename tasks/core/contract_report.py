@@ -45,8 +45,8 @@ class Failure:
 class ContractReport:
     """What a check of the contract concluded, and why.
 
-    `bad_share` is in 0..1; a row that fails twice counts once. `structural` are faults of the whole table, which
-    block whatever the share. `renames` maps expected to found names. `notices` block nothing.
+    `bad_share` is in 0..1; a row that fails twice counts once. `structural` are faults of the whole table,
+    which block whatever the share. `renames` maps expected to found names. `notices` block nothing.
     """
 
     rows: int

@@ -120,7 +120,7 @@ def judge(
         reference: The champion's.
         profile: The window's, counted in that reference's cells.
         spec: Of which `drift.false_alarms` and `drift.min_rows` are used.
-        tests: By feature, a test made elsewhere; all of our tests of the features' distribution give way.
+        tests: By feature, a test made elsewhere, before which our own of its distribution give way.
         detector: Who made the tests.
 
     Raises:
@@ -190,9 +190,9 @@ def _read(measure: Measure, pair: Pair) -> Reading:
 
 def _with_outer(row: dict[str, Reading], test: OuterTest | None) -> dict[str, Reading]:
     aspects = {m.name: m.aspect for m in MEASURES}
-    kept = {n: replace(r, p_value=None) if aspects[n] == "distribution" else r for n, r in row.items()}
     if test is None:
-        return kept
+        return row
+    kept = {n: replace(r, p_value=None) if aspects[n] == "distribution" else r for n, r in row.items()}
     if not 0 <= test.p_value <= 1:  # NaN is not
         note = f"the detector gave p = {test.p_value}"
         return {n: Reading(None, note=note) if aspects[n] == "distribution" else r for n, r in kept.items()}

@@ -8,6 +8,7 @@ WorkflowError
 ├── TrainingError        no model could be fitted or scored
 ├── DriftError           a reference or window cannot be profiled
 ├── RegistryError        a version could not be written, read or believed
+├── StoreError           the store of history does not answer
 ├── PromotionRefused     the gate or an approval said no; a normal outcome
 └── LaunchError          a retraining could not be started
 """
@@ -41,13 +42,16 @@ class WorkflowError(Exception):
 
     def __str__(self) -> str:
         where = " ".join(part for part in (self.model, self.window) if part)
-        parts = [f"found {self.found}"]
-        if self.expected:
-            parts.append(f"expected {self.expected}")
-        if self.todo:
-            parts.append(f"to do: {self.todo}")
-        text = (f"[{where}] " if where else "") + "; ".join(parts)
-        return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+        rest = f"; expected {self.expected}" if self.expected else ""
+        rest += f"; to do: {self.todo}" if self.todo else ""
+        head = (f"[{where}] " if where else "") + f"found {self.found}"
+        # What was found is shortened first, so that a reader still learns what to do.
+        text = _shortened(head, MAX_MESSAGE - min(len(rest), MAX_MESSAGE // 2)) + rest
+        return _shortened(text, MAX_MESSAGE)
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _rebuild(kind: type[WorkflowError], args: tuple[str, str, str, str, str]) -> WorkflowError:
@@ -81,6 +85,10 @@ class DriftError(WorkflowError):
 
 class RegistryError(WorkflowError):
     """A version could not be written, read or believed."""
+
+
+class StoreError(WorkflowError):
+    """The store of history does not answer or cannot be used."""
 
 
 class PromotionRefused(WorkflowError):

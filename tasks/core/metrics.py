@@ -122,7 +122,7 @@ def is_binary_only(metric: str) -> bool:
     return metric in _BINARY_ONLY
 
 
-def score(  # noqa: PLR0917  the order of scikit-learn: truth, prediction, how certain
+def score(
     y_true: np.ndarray[Any, Any],  # Any: labels may be of any type
     prediction: np.ndarray[Any, Any],
     probabilities: np.ndarray[Any, Any] | None,

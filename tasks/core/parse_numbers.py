@@ -1,9 +1,8 @@
-"""Cells of any kind as float64, and where float64 cannot hold the whole number that was given."""
+"""Cells of any kind as float64."""
 
 from __future__ import annotations
 
 import math
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 EXACT_LIMIT = 2.0**53  # from here on neighbouring whole numbers share one float64
-FLOAT_MAX_BITS = 1024
 _PROBE = 10_000
 
 
@@ -53,24 +51,9 @@ def _parsed(values: pd.Series[Any]) -> Floats:
 def _within_floats(value: Any) -> Any:  # Any: a cell of unchecked data
     if isinstance(value, complex | np.complexfloating):
         return None
-    if isinstance(value, int) and value.bit_length() >= FLOAT_MAX_BITS:
-        return math.copysign(math.inf, value)
+    if isinstance(value, int):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
     return value
-
-
-def rounded(column: pd.Series[Any], numbers: Floats) -> Mask:
-    """Return where float64 cannot be told to hold exactly the whole number that was given."""
-    inexact = np.zeros(len(numbers), dtype=bool)
-    large = np.flatnonzero(np.isfinite(numbers) & (np.abs(numbers) >= EXACT_LIMIT))
-    originals = column.iloc[large].astype(object)
-    inexact[large] = [not _same_integer(*pair) for pair in zip(originals, numbers[large], strict=True)]
-    return inexact
-
-
-def _same_integer(original: Any, number: float) -> bool:  # Any: a cell of unchecked data
-    if isinstance(original, float | np.floating):
-        return False  # whatever it was, it was rounded before it came here
-    try:
-        return Decimal(str(original).strip()) == int(number)
-    except InvalidOperation:
-        return False

@@ -26,8 +26,8 @@ MIN_PER_CLASS = 5
 class PerformanceVerdict:
     """What realised performance says; scores as a scikit-learn scorer gives them, so lower is always worse.
 
-    `outcome`: `drift` when the whole interval lies below `limit`, `warn` when only the value does, `ok` when
-    the value does not, `undecided` when it cannot be told (then `reason` says why and numbers may be NaN).
+    `outcome`: `drift` when the value lies below `limit` beyond chance, `warn` when it only lies below, `ok`
+    when it does not, `undecided` when it cannot be told (then `reason` says why and numbers may be NaN).
     """
 
     outcome: Literal["ok", "warn", "drift", "undecided"]
@@ -50,19 +50,22 @@ class PerformanceVerdict:
         }
 
 
-def judge(  # noqa: PLR0917 -- the order of a prediction log's columns
+def judge(
     y: Values,
     prediction: Values,
     scores: Values | None,
     classes: Sequence[Any] | None,  # Any: labels may be of any type
     spec: ModelSpec,
     promise: float,
+    *,
+    promise_low: float | None = None,
 ) -> PerformanceVerdict:
     """Return whether these predictions, now that their labels are known, keep the promise.
 
-    Decay needs the whole interval, at `gate.confidence`, to lie beyond `promise` less `performance.band` of
-    its size: a promise that is kept alarms in at most about (1 - confidence) / 2 of the windows, usually in
-    far fewer. Rows whose label is not known yet are left out; zero rows, one class or a NaN prediction are
+    Decay needs the whole interval of the difference, at `gate.confidence`, to lie beyond `performance.band` of
+    the promise's size. Both sides are estimates, so their half-widths add in quadrature (the square-and-add
+    method, Newcombe 1998, Statistics in Medicine 17: 873-890): a promise that is kept alarms in at most about
+    (1 - confidence) / 2 of the windows, usually in far fewer, also when its holdout was small and lucky. Rows whose label is not known yet are left out; zero rows, one class or a NaN prediction are
     `undecided`. Up to `contract.max_bad_share` labels of classes the champion never saw are left out too.
 
     Args:
@@ -72,13 +75,16 @@ def judge(  # noqa: PLR0917 -- the order of a prediction log's columns
         classes: The champion's classes in the order of the scores; None for regression.
         spec: The model's spec.
         promise: Score of the champion when it was promoted, errors negative.
+        promise_low: Lower end of its interval; without it the promise is taken as exact.
 
     Raises:
         ValueError: when the columns differ in length.
     """
     if len(y) != len(prediction) or (scores is not None and len(scores) != len(y)):
         raise ValueError("labels, predictions and scores must have one entry per row")
-    limit = lower_limit(promise, spec.performance.band)
+    doubt = promise - promise_low if promise_low is not None and math.isfinite(promise_low) else 0.0
+    band = lower_limit(promise, spec.performance.band)
+    limit = band - max(doubt, 0.0)
     known = ~np.asarray(pd.isna(_objects(y)))
     given = None if scores is None else _objects(scores)[known]
     raw = Scored(_objects(y)[known], _objects(prediction)[known], given, tuple(classes or ()) or None)
@@ -89,7 +95,7 @@ def judge(  # noqa: PLR0917 -- the order of a prediction log's columns
     if not problem and rows is not None:
         found, problem = _measure(rows, spec)
     count = len(rows.y_true) if rows is not None else int(known.sum())
-    outcome, reason = ("undecided", problem) if problem else _conclude(found, limit, spec)
+    outcome, reason = ("undecided", problem) if problem else _conclude(found, band, limit, spec)
     return PerformanceVerdict(
         outcome=outcome,  # type: ignore[arg-type]  # one of the four, by construction
         reason=reason,
@@ -114,13 +120,13 @@ def lower_limit(promise: float, band: float) -> float:
     return promise - band * abs(promise)
 
 
-def _conclude(found: Interval, limit: float, spec: ModelSpec) -> tuple[str, str]:
+def _conclude(found: Interval, band: float, limit: float, spec: ModelSpec) -> tuple[str, str]:
     shown = (
         f"{spec.metric} {found.value:.4f} [{found.low:.4f}, {found.high:.4f}] "
         f"at {spec.gate.confidence:.0%}, limit {limit:.4f}"
     )
-    if found.high < limit:
-        return "drift", f"{shown}: the whole interval lies below the limit"
+    if found.value + math.hypot(found.high - found.value, band - limit) < band:
+        return "drift", f"{shown}: below the limit, beyond chance"
     if found.value < limit:
         return "warn", f"{shown}: below the limit, which chance does not rule out"
     return "ok", f"{shown}: within the band"

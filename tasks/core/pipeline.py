@@ -51,7 +51,9 @@ def build_pipeline(spec: ModelSpec, *, threads: int = 1) -> Pipeline:
     """
     kind = _estimator_class(spec)
     is_native = issubclass(kind, _NATIVE) and spec.estimator.preprocess is None
-    extra: dict[str, Any] = {"random_state": spec.estimator.seed, "n_jobs": threads}
+    extra: dict[str, Any] = {"random_state": spec.estimator.seed}
+    if kind.__module__.startswith("sklearn.ensemble.") and threads > 1:
+        extra["n_jobs"] = threads  # elsewhere in scikit-learn it does nothing, or warns that it does nothing
     if is_native and spec.features.categorical:
         first = len(spec.features.numeric)
         extra["categorical_features"] = list(range(first, first + len(spec.features.categorical)))
@@ -149,7 +151,7 @@ def _plain_steps(kind: type[Any]) -> tuple[Any, Any]:  # Any: transformers
 # Our own transformers stand here and nowhere else: the allow-list of stored models names this module.
 
 
-class Select(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Select(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped
     """The named columns of a frame, in the named order; any other column never reaches the model."""
 
     def __init__(self, columns: list[str]):
@@ -174,23 +176,31 @@ class Select(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         return hasattr(self, "n_features_in_")
 
 
-class Numbers(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """Columns of any number type, nullable ones and booleans too, as float64 with NaN for what is missing."""
+class Numbers(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped
+    """Columns of any number type, nullable ones and booleans too, as float64 with NaN for what is missing.
+
+    A column that never had a value when fitted stays, as zeros: it can say nothing, and
+    HistGradientBoosting cannot be fitted on it.
+    """
 
     def fit(self, frame: pd.DataFrame, y: Any = None) -> Self:  # Any: scikit-learn's own signature
-        """Return self; there is nothing to learn."""
+        """Return self, knowing which columns are empty."""
         del y
         self.feature_names_in_ = np.asarray(frame.columns, dtype=object)
         self.n_features_in_ = frame.shape[1]
+        self.empty_ = [bool(frame[name].isna().all()) for name in frame.columns]
         return self
 
     def transform(self, frame: pd.DataFrame) -> NDArray[np.float64]:
         """Return the numbers, rows by columns."""
         check_is_fitted(self)
-        return np.column_stack([number_column(frame[name]) for name in frame.columns])
+        pairs = zip(frame.columns, self.empty_, strict=True)
+        return np.column_stack(
+            [np.zeros(len(frame)) if empty else number_column(frame[name]) for name, empty in pairs]
+        )
 
 
-class Categories(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Categories(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped
     """Columns of categories as text: 3, 3.0 and "3" are one category, and True, "True" and "true" another.
 
     A column fitted on 0 and 1 understands True and False, and the other way round, because a database gives

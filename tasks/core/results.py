@@ -39,8 +39,8 @@ class Trained:
 class Evaluated:
     """The gate's decision and the scores behind it, in the scorer convention (larger is better).
 
-    `metrics` and `champion_metrics` stand on the compared rows (`decision.rows`): the unseen rows newer than what
-    the champion learnt. `promise` and its interval stand on all `holdout_rows`, which the challenger
+    `metrics` and `champion_metrics` stand on the compared rows (`decision.rows`): the unseen rows newer than
+    what the champion learnt. `promise` and its interval stand on all `holdout_rows`, which the challenger
     never saw: it is what realised performance is later held against. `baseline` is the score of a guess.
     """
 

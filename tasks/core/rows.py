@@ -62,24 +62,29 @@ def pick(
     unique, so that a large table need not be held as a frame.
     """
     times = _moments(light, spec.source.timestamp)
-    writes = _moments(light, spec.source.updated)
-    owner, without_key = _owners(light[spec.source.key])
+    key = light[spec.source.key]
+    owner, without_key = _owners(key)
     shared = np.flatnonzero((np.bincount(owner, minlength=1)[owner] > 1) | without_key).astype(np.int64)
     if not len(shared):
-        return _in_order(np.arange(len(light), dtype=np.int64), times, light[spec.source.key]), Resolution()
+        return _in_order(np.arange(len(light), dtype=np.int64), times, key), Resolution()
     rows = content(shared)
+    writes = _moments(light.iloc[shared], spec.source.updated)
     ignored = {spec.source.updated}
     digest = _digest(rows, [name for name in spec.columns if name in rows.columns and name not in ignored])
     group = owner[shared].astype(np.uint64)
     group = np.where(without_key[shared], digest, group)
-    order = np.lexsort((digest, times[shared], writes[shared], group, without_key[shared]))
+    order = np.lexsort((digest, times[shared], writes, group, without_key[shared]))
     last = _last_of_runs(group[order], without_key[shared][order])
     kept = np.ones(len(light), dtype=bool)
     kept[shared] = False
     kept[shared[order[last]]] = True
     versions = len(pd.DataFrame({"n": without_key[shared], "g": group, "d": digest}).drop_duplicates())
     resolution = Resolution(len(shared) - versions, versions - int(last.sum()))
-    return _in_order(np.flatnonzero(kept).astype(np.int64), times, light[spec.source.key]), resolution
+    last_resort = np.zeros(
+        len(light), dtype=np.uint64
+    )  # rows of one moment without a key still need an order
+    last_resort[shared] = np.where(without_key[shared], digest, np.uint64(0))
+    return _in_order(np.flatnonzero(kept).astype(np.int64), times, key, last_resort), resolution
 
 
 def _owners(key: pd.Series[Any]) -> tuple[Ints, npt.NDArray[np.bool_]]:
@@ -101,7 +106,7 @@ def _last_of_runs(*keys: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return last
 
 
-def _in_order(positions: Ints, times: Ints, key: pd.Series[Any]) -> Ints:
+def _in_order(positions: Ints, times: Ints, key: pd.Series[Any], last_resort: Hashes | None = None) -> Ints:
     positions = positions[np.argsort(times[positions], kind="stable")]
     moments = times[positions]
     tied = np.zeros(len(positions), dtype=bool)
@@ -112,13 +117,14 @@ def _in_order(positions: Ints, times: Ints, key: pd.Series[Any]) -> Ints:
     if len(where):  # only rows of one moment need their keys compared, which is what costs
         some = positions[where]
         rank = _rank(key.iloc[some])
-        positions[where] = some[np.lexsort((rank, moments[where]))]
+        digest = np.zeros(len(some), dtype=np.uint64) if last_resort is None else last_resort[some]
+        positions[where] = some[np.lexsort((digest, rank, moments[where]))]
     return positions
 
 
 def _rank(key: pd.Series[Any]) -> npt.NDArray[np.intp]:
     values = key if pd.api.types.is_numeric_dtype(key.dtype) else key.astype(str)
-    return pd.factorize(values, sort=True)[0]
+    return pd.factorize(values.where(key.notna()), sort=True)[0]
 
 
 def _digest(rows: pd.DataFrame, columns: Sequence[str]) -> Hashes:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from tasks.core.metrics import check_metric, is_binary_only, needs_probabilities
+from tasks.core.ranking import auc, average_precision
 from tasks.core.regression_scoring import REGRESSION, regression_statistic
 
 Floats = NDArray[np.float64]
@@ -237,7 +238,7 @@ def _against_shares(loss: Floats, truth: Codes, count: int, metric: str) -> Stat
 
 def _ranking(truth: Codes, given: Floats, metric: str, positive: int) -> Statistic:
     count = given.shape[1]
-    curve = _average_precision if metric == "average_precision" else _auc
+    curve = average_precision if metric == "average_precision" else auc
     if count == 2:
         return curve(given[:, positive], truth == positive)
     if metric.startswith("roc_auc_ovo"):
@@ -263,7 +264,7 @@ def _one_against_one(truth: Codes, given: Floats, weighted: bool) -> Statistic:
         for second in range(first + 1, count):
             rows = np.flatnonzero((truth == first) | (truth == second))
             mine = truth[rows] == first
-            pairs.append((rows, _auc(given[rows, first], mine), _auc(given[rows, second], ~mine)))
+            pairs.append((rows, auc(given[rows, first], mine), auc(given[rows, second], ~mine)))
 
     def value(weights: Floats | None) -> float:
         values, sizes = [], []
@@ -274,41 +275,5 @@ def _one_against_one(truth: Codes, given: Floats, weighted: bool) -> Statistic:
                 values.append(both)
                 sizes.append(float(len(rows) if part is None else part.sum()))
         return float(np.average(values, weights=sizes if weighted else None)) if values else float("nan")
-
-    return value
-
-
-def _auc(scores: Floats, positive: NDArray[np.bool_]) -> Statistic:
-    """Return the share of (positive, negative) pairs in the right order, ties one half."""
-    good, bad = np.flatnonzero(positive), np.flatnonzero(~positive)
-    bad = bad[np.argsort(scores[bad], kind="stable")]
-    below = np.searchsorted(scores[bad], scores[good], "left")
-    up_to = np.searchsorted(scores[bad], scores[good], "right")
-
-    def value(weights: Floats | None) -> float:
-        mine = np.ones(len(good)) if weights is None else weights.take(good)
-        theirs = np.zeros(len(bad) + 1)
-        np.cumsum(np.ones(len(bad)) if weights is None else weights.take(bad), out=theirs[1:])
-        pairs = float(mine.sum() * theirs[-1])
-        wins = float(mine @ (theirs.take(below) + theirs.take(up_to))) / 2
-        return wins / pairs if pairs > 0 else float("nan")
-
-    return value
-
-
-def _average_precision(scores: Floats, positive: NDArray[np.bool_]) -> Statistic:
-    """Return the mean precision over the positives, rows of equal score counted as one step."""
-    order = np.argsort(-scores, kind="stable")
-    falling = -scores[order]
-    good = order[positive[order]]
-    end = np.searchsorted(falling, -scores[good], "right") - 1
-    good_end = np.searchsorted(-scores[good], -scores[good], "right") - 1
-
-    def value(weights: Floats | None) -> float:
-        mine = np.ones(len(good)) if weights is None else weights.take(good)
-        seen = np.cumsum(np.ones(len(order)) if weights is None else weights.take(order)).take(end)
-        precision = np.cumsum(mine).take(good_end) / np.maximum(seen, 0.5)  # seen 0: weight 0 too
-        total = float(mine.sum())
-        return float(mine @ precision) / total if total > 0 else float("nan")
 
     return value

@@ -20,7 +20,7 @@ FOLDS = 3
 def best_params(
     spec: ModelSpec, train: pd.DataFrame, *, threads: int = 1, folds: int = FOLDS
 ) -> dict[str, Any]:  # Any: whatever the estimator takes
-    """Return the estimator's parameters, those of the grid replaced by the best found; equal scores: the first.
+    """Return the estimator's parameters with those of the grid at their best; of equal scores the first.
 
     Every fold is judged on rows newer than those it was fitted on, and entities of the judged rows are taken
     out of the fitted ones. Without a grid the parameters of the spec come back at once.

@@ -43,8 +43,8 @@ def compare_slices(
 ) -> tuple[SliceResult, ...]:
     """Return the paired difference on every slice of at least `gate.min_rows` rows, by column, largest first.
 
-    The intervals share `gate.confidence` between them (Bonferroni), so that many harmless slices do not block a
-    promotion by chance.
+    The intervals share `gate.confidence` between them (Bonferroni), so that many harmless slices do not
+    block a promotion by chance.
     """
     parts = [(name, *group) for name, values in slices.items() for group in _groups(values, gate.min_rows)]
     labels = all_labels([challenger, champion])

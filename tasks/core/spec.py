@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.core.errors import SpecError
 from tasks.core.metrics import check_metric
-from tasks.core.window import DURATION_PATTERN
+from tasks.core.spec_problems import IMPORT_PATTERN, NAME_PATTERN, did_you_mean, problems_of
+from tasks.core.window import DURATION_PATTERN, parse_duration
+
+
+def _positive(duration: str) -> str:
+    if not parse_duration(duration):
+        raise ValueError("longer than nothing is needed")
+    return duration
+
 
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["12h", "7d"])]
+Length = Annotated[Duration, AfterValidator(_positive)]
 Column = Annotated[str, Field(min_length=1, max_length=128)]
 Share = Annotated[float, Field(ge=0, le=1)]
-ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$")]
-Scalar = str | int | float | bool
+ImportPath = Annotated[str, Field(pattern=IMPORT_PATTERN)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Scalar = str | int | Number | bool
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -30,7 +42,13 @@ Columns = Annotated[list[Column], AfterValidator(_unique)]
 class Part(BaseModel):
     """Base of every part of a spec: frozen, and a misspelt key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        serialize_by_alias=True,
+        hide_input_in_errors=True,  # a URL with a password must not stand in a traceback
+    )
 
 
 def _at(position: int, description: str, **more: Any) -> dict[str, Any]:  # Any: pydantic's own keyword types
@@ -120,13 +138,17 @@ class Features(Part):
         return self
 
 
+def _texts(values: list[Scalar] | None) -> list[str]:
+    return [value for value in values or [] if isinstance(value, str)]
+
+
 class ColumnRule(Part):
     """What a column's values must satisfy."""
 
-    ge: float | None = Field(None, **_at(0, "At least this."))
-    gt: float | None = Field(None, **_at(1, "More than this."))
-    le: float | None = Field(None, **_at(2, "At most this."))
-    lt: float | None = Field(None, **_at(3, "Less than this."))
+    ge: Number | None = Field(None, **_at(0, "At least this."))
+    gt: Number | None = Field(None, **_at(1, "More than this."))
+    le: Number | None = Field(None, **_at(2, "At most this."))
+    lt: Number | None = Field(None, **_at(3, "Less than this."))
     isin: list[Scalar] | None = Field(None, min_length=1, **_at(4, "One of these values."))
     matches: str | None = Field(
         None, **_at(5, "Text that matches this regular expression from start to end.")
@@ -135,6 +157,31 @@ class ColumnRule(Part):
     dtype: Literal["number", "integer", "string", "boolean"] | None = Field(
         None, **_at(7, "Type of the values; default: number for numeric features, none for categorical ones.")
     )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether any bound is set, so that the values must be numbers."""
+        return any(bound is not None for bound in (self.ge, self.gt, self.le, self.lt))
+
+    @model_validator(mode="after")
+    def _satisfiable(self) -> ColumnRule:
+        lows, highs = [(self.ge, False), (self.gt, True)], [(self.le, False), (self.lt, True)]
+        for (low, above), (high, below) in product(lows, highs):
+            if low is None or high is None:
+                continue
+            if low > high or (low == high and (above or below)):
+                raise ValueError(f"no number satisfies both bounds, {low:g} and {high:g}")
+        try:
+            re.compile(self.matches or "")
+        except re.error as err:
+            raise ValueError(f"matches {self.matches!r} is no regular expression: {err}") from err
+        if self.bounded and self.dtype not in (None, "number", "integer"):
+            raise ValueError(f"bounds on {self.dtype} values, which are not numbers")
+        if (self.bounded or self.dtype in ("number", "integer")) and self.matches is not None:
+            raise ValueError("matches is for text, and these values are numbers")
+        if (self.bounded or self.dtype in ("number", "integer")) and _texts(self.isin):
+            raise ValueError(f"isin names {_texts(self.isin)}, and these values are numbers")
+        return self
 
 
 class Contract(Part):
@@ -180,19 +227,27 @@ class Estimator(Part):
 class WindowSpec(Part):
     """How much data each step looks at."""
 
-    training: Duration = Field("90d", **_at(0, "Length of the training window, holdout included."))
-    check: Duration = Field("1d", **_at(1, "Length of the window that a check looks at."))
-    holdout: Duration | None = Field(
+    training: Length = Field("90d", **_at(0, "Length of the training window, holdout included."))
+    check: Length = Field("1d", **_at(1, "Length of the window that a check looks at."))
+    holdout: Length | None = Field(
         None, **_at(2, "Newest part of the training window kept for comparison; default: its newest fifth.")
     )
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> WindowSpec:
+        if self.holdout and parse_duration(self.holdout) >= parse_duration(self.training):
+            raise ValueError(
+                f"holdout {self.holdout} leaves nothing of the training window {self.training} to fit on"
+            )
+        return self
 
 
 class Gate(Part):
     """When a challenger becomes champion."""
 
-    margin: float = Field(0.01, ge=0, **_at(0, "How much worse, in the metric, may not be ruled out."))
+    margin: Number = Field(0.01, ge=0, **_at(0, "How much worse, in the metric, may not be ruled out."))
     confidence: float = Field(0.95, gt=0.5, lt=1, **_at(1, "Confidence of the interval that decides."))
-    floor: float | None = Field(
+    floor: Number | None = Field(
         None, **_at(2, "Worst score a champion may have, whatever it is compared with.")
     )
     min_rows: int = Field(100, ge=2, **_at(3, "Fewest unseen rows a comparison may rest on."))
@@ -243,7 +298,7 @@ class Retrain(Part):
     min_new_rows: int = Field(1000, ge=0, **_at(0, "Fewest labelled rows since the watermark."))
     cooldown: Duration = Field("12h", **_at(1, "Least time between two retrainings."))
     budget_per_week: int = Field(3, ge=0, **_at(2, "Most retrainings in any seven days."))
-    max_age: Duration | None = Field(
+    max_age: Length | None = Field(
         None, **_at(3, "Retrain when the champion's training is older than this, whatever the checks say.")
     )
     futile_limit: int = Field(
@@ -264,7 +319,7 @@ class Alerts(Part):
 class ModelSpec(Part):
     """Everything Evergreen needs to know about one model."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", **_at(0, "Name of the registered model."))
+    name: str = Field(pattern=NAME_PATTERN, **_at(0, "Name of the registered model."))
     task: Literal["classification", "regression"] = Field(
         "classification", **_at(1, "Binary, multiclass and string labels are classification.")
     )
@@ -296,15 +351,35 @@ class ModelSpec(Part):
             )
         if self.source.key in self.features.all:
             raise ValueError(f"key {self.source.key!r} stands among the features: it identifies rows")
-        unknown = sorted(set(self.contract.columns) - set(self.columns))
-        if unknown:
-            raise ValueError(
-                f"contract names {unknown}, which are neither features, label, key nor timestamp"
-            )
+        marks = [self.source.key, self.source.timestamp, self.label.column]
+        if len(set(marks)) < len(marks) or self.source.timestamp in self.features.all:
+            raise ValueError(f"key, timestamp and label must be three columns, none a feature; found {marks}")
+        _check_rules(self)
         check_metric(self.metric, self.task)
         if self.task == "regression" and self.estimator.class_path == Estimator().class_path:
             raise ValueError("task regression with a classifier: name a regressor under estimator.class")
         return self
+
+
+def _check_rules(spec: ModelSpec) -> None:
+    """Refuse rules on columns nobody reads, and rules that a column's role rules out."""
+    rules = spec.contract.columns
+    unknown = sorted(set(rules) - set(spec.columns))
+    if unknown:
+        raise ValueError(
+            f"contract names {unknown}, which are neither features, label, key nor timestamp"
+            + did_you_mean(unknown[0], spec.columns)
+        )
+    source = spec.source
+    numbers = {*spec.features.numeric, *([spec.label.column] if spec.task == "regression" else [])}
+    for name, rule in rules.items():
+        if name in numbers and (rule.dtype == "string" or rule.matches is not None or _texts(rule.isin)):
+            raise ValueError(f"contract.{name} asks for text, and the column holds numbers")
+        given = rule.model_dump(exclude_defaults=True).keys()
+        if name in (source.timestamp, source.updated) and given - {"nullable"}:
+            raise ValueError(f"contract.{name} holds times: only nullable applies, not {sorted(given)}")
+        if name == source.key and given - {"nullable", "matches", "isin"}:
+            raise ValueError(f"contract.{name} is the key: only matches applies, not {sorted(given)}")
 
 
 def parse_spec(raw: object, *, where: str = "model") -> ModelSpec:
@@ -316,18 +391,8 @@ def parse_spec(raw: object, *, where: str = "model") -> ModelSpec:
     try:
         return ModelSpec.model_validate(raw)
     except ValidationError as err:
-        problems = [_problem(item) for item in err.errors(include_url=False)[:6]]
-        more = f" (+{err.error_count() - 6} more)" if err.error_count() > 6 else ""
+        problems = problems_of(err, ModelSpec, ColumnRule)
+        more = f" (+{len(problems) - 6} more)" if len(problems) > 6 else ""
         raise SpecError(
-            f"{where}: " + "; ".join(problems) + more, "a valid model block", "correct these fields"
+            f"{where}: " + "; ".join(problems[:6]) + more, "a valid model block", "correct these fields"
         ) from err
-
-
-def _problem(item: Any) -> str:  # Any: pydantic_core.ErrorDetails, whose shape is its own
-    field = ".".join(str(part) for part in item["loc"]) or "the block"
-    if item["type"] == "extra_forbidden":
-        return f"{field}: unknown key"
-    if item["type"] == "missing":
-        return f"{field}: missing"
-    given = "" if isinstance(item["input"], dict | list) else f" (given {str(item['input'])[:40]!r})"
-    return f"{field}: {item['msg'].removeprefix('Value error, ')}{given}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -58,7 +58,7 @@ def read_numbers(column: Column) -> Numbers:
         >>> read_numbers(pd.Series([1, "2.5", None, "many", float("inf")])).finite.tolist()
         [1.0, 2.5]
     """
-    nulls = column.isna().to_numpy(dtype=bool)
+    nulls = _nulls(column)
     present = _floats(column)[~nulls]
     unreadable = int(np.isnan(present).sum())
     infinite = int(np.isinf(present).sum())
@@ -69,14 +69,14 @@ def read_numbers(column: Column) -> Numbers:
 def read_labels(column: Column) -> Labels:
     """Return the column's categories as text, so that the same value has one name whatever its dtype.
 
-    `True`, "True" and "true" are one category, so are 1, 1.0, Decimal("1") and "1". An empty text is a category of
-    its own, not a null. Lists, dicts and other things without an obvious name count as unreadable.
+    `True`, "True" and "true" are one category, so are 1, 1.0, Decimal("1") and "1". An empty text is a
+    category of its own, not a null. Lists, dicts and other nameless things count as unreadable.
 
     Example:
         >>> read_labels(pd.Series([1.0, "1", None, "b"])).counts.tolist()
         [2, 1]
     """
-    nulls = column.isna().to_numpy(dtype=bool)
+    nulls = _nulls(column)
     raw, values = _factorize(column, nulls)
     names: dict[str, int] = {}
     codes_of = np.empty(len(values) + 1, dtype=np.int64)
@@ -87,6 +87,14 @@ def read_labels(column: Column) -> Labels:
     codes = codes_of[raw]
     unreadable = int(((codes < 0) & ~nulls).sum())
     return Labels(tuple(names), codes, len(column), int(nulls.sum()), unreadable)
+
+
+def _nulls(column: Column) -> NDArray[np.bool_]:
+    try:
+        return column.isna().to_numpy(dtype=bool)
+    except InvalidOperation:  # a signalling NaN of decimal refuses even to be looked at
+        signals = [isinstance(cell, Decimal) and cell.is_snan() for cell in column.array]
+        return column.mask(np.array(signals), None).isna().to_numpy(dtype=bool)
 
 
 def _floats(column: Column) -> Floats:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from tasks.core.errors import SpecError
 
-DURATION_PATTERN = r"^\d+(s|m|h|d|w)$"
+DURATION_PATTERN = r"^[0-9]{1,8}(s|m|h|d|w)$"  # nine digits of weeks would overflow a timedelta
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -23,7 +23,7 @@ def parse_duration(text: str) -> timedelta:
         >>> parse_duration("90d").days
         90
     """
-    if not re.match(DURATION_PATTERN, text):
+    if not re.fullmatch(DURATION_PATTERN.strip("^$"), text):  # `$` alone lets a line end pass
         raise SpecError(
             f"duration {text!r}", "a whole number and one of s, m, h, d, w", "write for example 90d or 12h"
         )
@@ -67,7 +67,12 @@ class Window:
     def ending(cls, end: datetime, length: str | timedelta) -> Window:
         """Return the window of this length that ends at `end`."""
         span = parse_duration(length) if isinstance(length, str) else length
-        return cls(utc(end) - span, end)
+        try:
+            return cls(utc(end) - span, end)
+        except OverflowError as err:
+            raise SpecError(
+                f"a window of {length} before {utc(end).isoformat()}", "a start after year 1"
+            ) from err
 
     def __contains__(self, moment: datetime) -> bool:
         return self.start <= utc(moment) < self.end
@@ -86,6 +91,8 @@ class Window:
 
     def split(self, step: timedelta) -> Iterator[Window]:
         """Yield consecutive windows of length `step` that fit whole, oldest first."""
+        if step <= timedelta(0):
+            raise SpecError(f"a step of {step}", "a step longer than nothing")
         start = self.start
         while start + step <= self.end:
             yield Window(start, start + step)

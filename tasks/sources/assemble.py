@@ -26,7 +26,7 @@ from tasks.sources.increments import Increment, read
 from tasks.sources.shape import cast_all, common_type, source_names
 from tasks.sources.times import UTC_TIMES
 
-_SLICE_ROWS = 100_000
+_SLICE_ROWS = 32_768
 _NANOSECONDS = pa.timestamp("ns", "UTC")
 
 
@@ -92,6 +92,7 @@ def gather(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Version
         for name in present
     }
     table = pa.concat_tables([cast_all(each, types) for each in kept]) if kept else pa.table({})
+    pa.default_memory_pool().release_unused()  # what decoding needed goes back before more is taken
     part_of = np.concatenate(numbers) if numbers else np.empty(0, dtype=np.int32)
     return Versions(table, part_of, tuple(names for names, _ in parts), tuple(there for _, there in parts))
 
@@ -118,12 +119,12 @@ def assemble(
     if table.num_rows:
         inside = _inside(table.column(spec.source.timestamp), window)
         light = _light(table, spec)
-        distinct = int(light.loc[inside, spec.source.key].nunique())
-        relevant = _relevant(light[spec.source.key].to_numpy(), inside)
-        picked, resolution = pick(
-            light.iloc[relevant], spec, lambda positions: _frame(table, relevant[positions])
-        )
+        relevant, distinct = _relevant(light[spec.source.key].to_numpy(), inside)
+        if len(relevant) < len(light):
+            light = light.iloc[relevant]
+        picked, resolution = pick(light, spec, lambda positions: _frame(table, relevant[positions]))
         kept = relevant[picked]
+        del light, picked, relevant
         kept = kept[inside[kept]]
         if drop_null is not None:
             kept = kept[_filled(table, drop_null)[kept]]
@@ -142,13 +143,15 @@ def assemble(
     return Assembled(dataset, resolution, distinct, versions, kept)
 
 
-def _relevant(key: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Positions of every version of the keys that have one in the window."""
+def _relevant(
+    key: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], int]:
+    """Positions of every version of the keys that have one in the window, and how many keys these are."""
     known = ~np.isnan(key)
     rank = np.where(known, key, 0).astype(np.int64)
     wanted = np.zeros(int(rank.max()) + 1, dtype=bool)
     wanted[rank[inside & known]] = True
-    return np.flatnonzero(inside | (known & wanted[rank])).astype(np.int64)
+    return np.flatnonzero(inside | (known & wanted[rank])).astype(np.int64), int(wanted.sum())
 
 
 def _write(
@@ -205,11 +208,12 @@ def _light(table: pa.Table, spec: ModelSpec) -> pd.DataFrame:
     rank = np.empty(len(words), dtype=np.float64)
     rank[pc.array_sort_indices(words).to_numpy(zero_copy_only=False)] = np.arange(len(words))
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    ranks = np.append(rank, np.nan)[codes]
-    light = pd.DataFrame({source.key: ranks})
+    light = pd.DataFrame({source.key: np.append(rank, np.nan)[codes]}, copy=False)
+    del encoded, words, rank, codes
     for name in (source.timestamp, source.updated):
         if name:
             light[name] = table.column(name).to_pandas().to_numpy(dtype="datetime64[us]")
+    pa.default_memory_pool().release_unused()
     return light
 
 

@@ -19,7 +19,7 @@ from tasks.core.errors import FetchError, SourceUnavailable
 from tasks.core.spec import ModelSpec
 from tasks.sources import count_streamed
 from tasks.sources.shape import needed, require_identity, shaped
-from tasks.sources.times import kind_of, pushed
+from tasks.sources.times import DATE_LIKE, kind_of, pushed
 from tasks.sources.where import Where
 
 BATCH_ROWS = 50_000
@@ -130,7 +130,10 @@ class FileSource:
                 model=self._spec.name,
             )
         if kind == "parquet":
-            return ds.dataset(path, format="parquet", filesystem=self._filesystem)
+            # Read ahead only where each request costs: what is read ahead stays in memory to the file's end.
+            options = ds.ParquetFragmentScanOptions(pre_buffer=self._s3, use_buffered_stream=not self._s3)
+            format_ = ds.ParquetFileFormat(default_fragment_scan_options=options)
+            return ds.dataset(path, format=format_, filesystem=self._filesystem)
         with self._filesystem.open_input_stream(path) as stream:
             names = csv.open_csv(stream).schema.names
         options = csv.ConvertOptions(
@@ -151,7 +154,8 @@ class FileSource:
                     both &= field.is_null() | (field == "") if kind == "text" else field.is_null()
                     continue
                 bound = pc.scalar(pa.scalar(pushed(clause, kind, self._spec)))
-                both &= field >= bound if clause.op == "ge" else field < bound
+                compared = field >= bound if clause.op == "ge" else field < bound
+                both &= compared | ~pc.match_like(field, DATE_LIKE) if kind == "text" else compared
             parts.append(both)
         whole = parts[0] if parts else None
         for part in parts[1:]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.dataset import Dataset
+from tasks.core.errors import FetchError
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.settings import Settings
@@ -37,6 +38,17 @@ class Training:
 def training_window(spec: ModelSpec, as_of: datetime) -> Window:
     """Return `[as_of - maturity - window.training, as_of - maturity)`."""
     return Window.ending(as_of - parse_duration(spec.label.maturity), spec.window.training)
+
+
+def read_range(source: Source, spec: ModelSpec) -> Window:
+    """Return the window from the first dated row to just after the last, reading only the timestamps."""
+    ends: list[datetime] = []
+    for batch in source.batches([spec.source.timestamp], ()):
+        found = pc.min_max(batch.column(0)).as_py()
+        ends += [moment for moment in found.values() if moment is not None]
+    if not ends:
+        raise FetchError("no dated rows", "a history with rows", "check source.url", model=spec.name)
+    return Window(min(ends), just_after(max(ends)))
 
 
 def read_window(

@@ -19,7 +19,7 @@ from tasks.core.errors import FetchError, SourceUnavailable, SpecError
 from tasks.core.spec import ModelSpec
 from tasks.sources import count_streamed
 from tasks.sources.shape import needed, require_identity, shaped, time_columns
-from tasks.sources.times import Kind, is_exact, kind_of, pushed
+from tasks.sources.times import DATE_LIKE, Kind, is_exact, kind_of, pushed
 from tasks.sources.where import Clause, Where
 
 BATCH_ROWS = 50_000
@@ -62,8 +62,9 @@ class SqlSource:
     def _kinds(self) -> dict[str, Kind | None]:
         """How each time column is kept, judged by a value of it: queries and SQLite declare no types."""
         kinds: dict[str, Kind | None] = {}
+        present = [name for name in time_columns(self._spec) if name in self._names]
         with self._connection() as connection:
-            for name in time_columns(self._spec):
+            for name in present:
                 column = sa.column(name)
                 found = connection.execute(
                     sa.select(column).select_from(self._from([name])).where(column.is_not(None)).limit(1)
@@ -146,10 +147,8 @@ class SqlSource:
         bound = pushed(clause, kind, self._spec)
         value = sa.bindparam(None, bound, type_=sa.DateTime(timezone=True) if kind == "aware" else None)
         compared = column >= value if clause.op == "ge" else column < value
-        if self._engine.dialect.name == "sqlite":
-            # SQLite sorts numbers before all text: let them through, so that they are refused, not lost.
-            return sa.or_(compared, sa.func.typeof(column).not_in(["text", "null"]))
-        return compared
+        # Text that is no date sorts anywhere: let it through, so that it is refused, not lost.
+        return sa.or_(compared, column.not_like(DATE_LIKE)) if kind == "text" else compared
 
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:
@@ -195,7 +194,8 @@ def _engine(url: URL, spec: ModelSpec) -> sa.Engine:
 
 def _told(err: SQLAlchemyError, url: URL, spec: ModelSpec) -> FetchError:
     """Say what went wrong without the statement, its values, the password or the URL's options."""
-    where = f"{url.get_backend_name()} {url.database or ''}".strip() + (f" at {url.host}" if url.host else "")
+    database = Path(url.database or "").name
+    where = f"{url.get_backend_name()} {database}".strip() + (f" at {url.host}" if url.host else "")
     original = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
     name = type(original).__name__
     told = name in {"OperationalError", "InterfaceError", "ProgrammingError"} or "Undefined" in name

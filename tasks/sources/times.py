@@ -19,8 +19,10 @@ from tasks.core.errors import FetchError, SpecError
 from tasks.core.spec import ModelSpec
 from tasks.sources.where import Clause
 
+DATE_LIKE = "____-__-__%"
 UTC_TIMES = pa.timestamp("us", "UTC")
-_WITH_ZONE = r"\d{2}:\d{2}.*(?:[Zz]|UTC|[+-]\d{2}(?::?\d{2})?)$"
+_DATED = r"^\d{4}-\d{2}-\d{2}"
+_WITH_ZONE = _DATED + r".*\d{2}:\d{2}.*(?:[Zz]|UTC|[+-]\d{2}(?::?\d{2})?)$"
 _FIXED_ZONES = {"UTC", "Etc/UTC", "GMT"}
 
 Kind = Literal["aware", "naive", "date", "text"]
@@ -109,7 +111,8 @@ def _parsed(texts: pa.Array, column: str, spec: ModelSpec) -> pa.Array:
     values = texts.to_pandas()
     parsed = pd.Series(pd.NaT, index=values.index, dtype="datetime64[us, UTC]")
     parsed[has_zone] = _read(values[has_zone])
-    without = ~has_zone & values.notna().to_numpy()
+    dated = pc.fill_null(pc.match_substring_regex(texts, _DATED), False).to_numpy(zero_copy_only=False)
+    without = dated & ~has_zone
     if without.any():
         name = zone(spec, column)
         naive = pa.array(_read(values[without]).dt.tz_localize(None).astype("datetime64[us]"))
@@ -117,7 +120,7 @@ def _parsed(texts: pa.Array, column: str, spec: ModelSpec) -> pa.Array:
     bad = int(parsed.isna().sum() - values.isna().sum())
     if bad:
         raise FetchError(
-            f"{bad} of {len(values)} values of {column!r} that are no time",
+            f"{bad} values of {column!r} that are no time",
             "ISO 8601, e.g. 2026-01-31T08:00:00Z",
             "correct them in the source or convert them in source.query",
             model=spec.name,

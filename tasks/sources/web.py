@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -35,14 +35,12 @@ class WebSource:
         folder: Path,
         *,
         max_bytes: int = MAX_BYTES,
-        pause: Callable[[float], None] = time.sleep,
     ):
         self._spec = spec
         self._url = httpx.URL(url)
         self._shown = f"{self._url.scheme}://{self._url.host}{self._url.path}"  # no user, password or query
         self._folder = Path(tempfile.mkdtemp(prefix=f"{spec.name}-", dir=folder))
         self._max_bytes = max_bytes
-        self._pause = pause
 
     def close(self) -> None:
         """Remove the download."""
@@ -75,7 +73,7 @@ class WebSource:
             except SourceUnavailable:
                 if attempt == ATTEMPTS:
                     raise
-                self._pause(0.5 * 2**attempt)
+                _wait(0.5 * 2**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _download(self) -> Path:
@@ -143,3 +141,7 @@ class WebSource:
             if name.endswith(ending):
                 return ending
         return _KINDS.get(response.headers.get("content-type", "").split(";")[0].strip(), ".parquet")
+
+
+def _wait(seconds: float) -> None:
+    time.sleep(seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -74,11 +75,18 @@ _LOSSES = frozenset(
         for name in _words("EpsilonInsensitive Hinge ModifiedHuber SquaredEpsilonInsensitive SquaredHinge")
     ]
 )
-_OWN_MODULE = "tasks.core.pipeline"
 
 
-def refused_parts(schema: object, also: Iterable[str] = ()) -> list[str]:
-    """Return what the description of a model names that is not allowed, sorted; empty when it may be loaded.
+@dataclass(frozen=True)
+class Audit:
+    """What a model's description names: `refused` in words, `names` as the list that skops asks for."""
+
+    refused: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def audit(schema: object, also: Iterable[str] = ()) -> Audit:
+    """Return what the description of a model names; nothing refused means that it may be loaded.
 
     Args:
         schema: the parsed `schema.json`.
@@ -86,9 +94,11 @@ def refused_parts(schema: object, also: Iterable[str] = ()) -> list[str]:
     """
     allowed = allowed_by_loader(tuple(also))
     refused: set[str] = set()
+    names: set[str] = set()
     first_of_id: dict[object, tuple[object, ...]] = {}
     for node in _nodes(schema):
-        loader, name = node["__loader__"], f"{node.get('__module__')}.{node.get('__class__')}"
+        loader, name = node["__loader__"], _full_name(node)
+        names.add(name)
         if name not in allowed.get(loader, frozenset()):
             refused.add(f"{name} ({loader})")
         # skops puts the first node with an id in place of every later one: equal ids must be equal things.
@@ -96,12 +106,7 @@ def refused_parts(schema: object, also: Iterable[str] = ()) -> list[str]:
         if node.get("__id__") and first_of_id.setdefault(node["__id__"], identity) != identity:
             refused.add(f"{name} standing in for another object")
         refused.update(_refused_inside(loader, node))
-    return sorted(refused)
-
-
-def trusted_names(also: Iterable[str] = ()) -> list[str]:
-    """Return every allowed name, as the list that skops asks for."""
-    return sorted(frozenset().union(*allowed_by_loader(tuple(also)).values()))
+    return Audit(tuple(sorted(refused)), tuple(sorted(names)))
 
 
 @lru_cache(maxsize=16)
@@ -177,12 +182,9 @@ def _estimators() -> frozenset[str]:
 @lru_cache(maxsize=1)
 def _own_estimators() -> frozenset[str]:
     """Name the estimators that our own pipeline module defines, and nothing else it holds."""
-    from importlib import import_module
-    from importlib.util import find_spec
+    from tasks.core import pipeline
 
-    if find_spec(_OWN_MODULE) is None:
-        return frozenset()
-    return estimators_in(import_module(_OWN_MODULE))
+    return estimators_in(pipeline)
 
 
 def estimators_in(module: object) -> frozenset[str]:

@@ -108,7 +108,7 @@ def write_bundle(
         raise RegistryError("an empty holdout", "rows to keep golden answers of", model=spec.name)
     answers = answers_of(model, rows)
     with_answers(rows, answers).to_parquet(folder / GOLDEN, index=False)
-    write_mlmodel(folder, spec, rows, answers)
+    write_mlmodel(folder, spec, rows, answers, created=as_of)
     manifest = Manifest(
         model=spec.name,
         attempt=attempt,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,8 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from tasks.core.errors import SpecError, WorkflowError
+from tasks.core.errors import SpecError, StoreError
 from tasks.settings import Settings
-from tasks.store.locks import file_lock
 from tasks.store.schema import REVISION, dump_json
 
 BUSY_SECONDS = 60  # how long a writer waits for another before it gives up
@@ -32,7 +32,7 @@ def open_store(settings: Settings | None = None) -> Engine:
 
     Raises:
         SpecError: when the URL is neither SQLite on disk nor Postgres, or the store is newer than this code.
-        WorkflowError: when the store does not answer.
+        StoreError: when the store does not answer.
     """
     url = _url((settings or Settings()).store_url)
     key = (os.getpid(), url.render_as_string(hide_password=False))
@@ -41,10 +41,11 @@ def open_store(settings: Settings | None = None) -> Engine:
             engine = _connectable(url)
             try:
                 _migrate(engine)
-            except sa.exc.DatabaseError as err:
+            except (sa.exc.DatabaseError, sqlite3.Error) as err:
                 engine.dispose()
-                raise WorkflowError(
-                    f"store on {_shown(url)} unusable: {str(err.orig).strip().splitlines()[0][:160]}",
+                said = str(getattr(err, "orig", err)).strip().splitlines()[:1]
+                raise StoreError(
+                    f"store on {_shown(url)} unusable: {''.join(said)[:160]}",
                     "a SQLite file that may be written, or Postgres that answers",
                     "check EVERGREEN_STORE, the network and the credentials",
                 ) from err
@@ -89,7 +90,9 @@ def insert_new(connection: Connection, table: sa.Table, rows: list[dict[str, Any
     """Insert the rows whose unique key is not there yet; return how many were new."""
     if not rows:
         return 0
-    if connection.dialect.name == "postgresql":  # its driver counts no rows of many inserts: they are returned
+    if (
+        connection.dialect.name == "postgresql"
+    ):  # its driver counts no rows of many inserts: they are returned
         first = next(iter(table.primary_key))
         statement = pg_insert(table).on_conflict_do_nothing().returning(first)
         return len(connection.execute(statement, rows).all())
@@ -143,12 +146,8 @@ def _migrate(engine: Engine) -> None:
     if _revision(engine) == REVISION:
         return
     if engine.dialect.name == "sqlite":
-        database = Path(str(engine.url.database))
-        with file_lock(database.with_name(f"{database.name}.lock")):
-            _keep_a_log(engine)
-            _upgrade(engine)
-    else:
-        _upgrade(engine)
+        _keep_a_log(engine)
+    _upgrade(engine)
 
 
 def _keep_a_log(engine: Engine) -> None:

@@ -52,7 +52,8 @@ def gather(
         version: the champion; None where there is none.
         champion_trained: when the champion was trained.
         new_rows: labelled rows since the watermark, where they were counted.
-        data_ok: whether the newest data keeps its contract; default: what the newest data check found.
+        data_ok: whether the newest data keeps its contract; default: what the data check of the newest
+            window found, nothing where there is none within one check length.
         data_reason: what is wrong with it.
     """
     moment = utc(as_of)
@@ -141,7 +142,8 @@ def label_counts(engine: Engine, model: str, window: Window, as_of: datetime) ->
 
 def _data(engine: Engine, spec: ModelSpec, as_of: datetime) -> tuple[bool | None, str]:
     newest = checks.recent(engine, spec.name, "data", 1, as_of)
-    if not newest:
+    # What was wrong with an earlier window says nothing about the data of today.
+    if not newest or newest[0].window.end <= as_of - parse_duration(spec.window.check):
         return None, ""
     said = newest[0].summary.get("sentence") or newest[0].summary.get("reason") or ""
     return _DATA.get(newest[0].outcome), str(said)

@@ -41,19 +41,15 @@ def open_client(settings: Settings | None = None) -> MlflowClient:
     uri = place.mlflow_uri
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import mlflow
-
-    with _starting:
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
-        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-        if (os.getpid(), uri) not in _ready:
-            with registry_errors("opening MLflow"):
-                if is_database(uri):
-                    with file_lock(place.root / "locks" / "mlflow.lock"):
-                        _touch(client)
-            _ready.add((os.getpid(), uri))
-    return client
+    with _starting, registry_errors("opening MLflow"):
+        if (os.getpid(), uri) in _ready or not is_database(uri):
+            return _client(uri)
+        with file_lock(place.root / "locks" / "mlflow.lock"):
+            client = _client(uri)
+            client.search_experiments(max_results=1)
+            client.search_registered_models(max_results=1)
+        _ready.add((os.getpid(), uri))
+        return client
 
 
 def is_database(uri: str) -> bool:
@@ -102,6 +98,10 @@ def experiment_id(client: MlflowClient, name: str, settings: Settings) -> str:
         return str(known.experiment_id)
 
 
-def _touch(client: MlflowClient) -> None:
-    client.search_experiments(max_results=1)
-    client.search_registered_models(max_results=1)
+def _client(uri: str) -> MlflowClient:
+    import mlflow
+
+    if mlflow.get_tracking_uri() != uri:
+        mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)

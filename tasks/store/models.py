@@ -21,7 +21,7 @@ from typing import Any
 
 from tasks.core.errors import RegistryError, WorkflowError
 from tasks.core.spec import ModelSpec
-from tasks.store.allowed import estimators_in, refused_parts, trusted_names
+from tasks.store.allowed import audit, estimators_in
 
 MAX_BYTES = 4 * 1024**3  # unpacked; our choice: a forest beyond this would not serve anyway
 _ENTRY_KINDS = (".npy", ".npz", ".bin")
@@ -89,11 +89,12 @@ def loads_model(data: bytes, *, also: Iterable[str] = (), where: str = "model") 
 
     extra = tuple(sorted(also))
     try:
-        _refuse_strangers(refused_parts(_schema(data, where), extra), where)
+        found = audit(_schema(data, where), extra)
+        _refuse_strangers(found.refused, where)
         with warnings.catch_warnings():
             # Another patch release is no fault in itself: golden rows tell whether the answers changed.
             warnings.simplefilter("ignore", InconsistentVersionWarning)
-            model = skops.io.loads(data, trusted=trusted_names(extra))
+            model = skops.io.loads(data, trusted=list(found.names))
     except WorkflowError:
         raise
     except Exception as err:  # a damaged or hostile file can fail anywhere: closed, whatever the kind
@@ -135,7 +136,7 @@ def own_types(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _refuse_strangers(refused: list[str], where: str) -> None:
+def _refuse_strangers(refused: tuple[str, ...], where: str) -> None:
     if refused:
         raise RegistryError(
             f"{where} holding {', '.join(refused[:4])}" + (f" (+{len(refused) - 4})" if refused[4:] else ""),

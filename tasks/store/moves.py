@@ -2,7 +2,7 @@
 
 MLflow moves an alias without history and without comparing. So the move is first written down as an intent
 (a tag of the registered model), then done, then entered in the ledger, then the intent is cleared. Whoever
-comes next finds an intent whose alias moved (it is entered in the ledger as intended) or did not (it is dropped).
+comes next finds an intent whose alias moved (it is entered in the ledger as intended) or did not (dropped).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tasks.settings import Settings
 from tasks.store import ledger
 from tasks.store.engine import open_store
 from tasks.store.mlflow_client import open_client, registry_errors
-from tasks.store.registry import CHAMPION, PREVIOUS, Version, find_champion
+from tasks.store.registry import CHAMPION, PREVIOUS, find_champion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,31 +52,23 @@ class Move:
         return cls(**{**raw, "at": datetime.fromisoformat(raw["at"])})
 
 
-def carry_out(move: Move, version: Version, *, settings: Settings) -> ledger.LedgerRow:
+def carry_out(move: Move, name: str, *, settings: Settings) -> ledger.LedgerRow:
     """Return the ledger row of the move, done now or by an earlier call of the same decision.
 
     Call it under the model's lock (see `tasks.register.move_champion`).
 
     Raises:
-        PromotionRefused: when another version serves than the one the decision was about.
+        PromotionRefused: when another version serves than the one the decision was about, or this one does.
     """
     client = open_client(settings)
-    engine = open_store(settings)
-    finish_pending(version.name, settings=settings)
-    done = ledger.find(engine, version.name, move.decision_id)
+    finish_pending(name, settings=settings)
+    done = ledger.find(open_store(settings), name, move.decision_id)
     if done is not None:
         return _agreeing(done, move)
-    serving = find_champion(version.name, settings=settings)
-    if (serving.number if serving else None) != move.from_version:
-        raise PromotionRefused(
-            f"version {serving.number if serving else 'none'} serving",
-            f"version {move.from_version or 'none'}, which the decision was about",
-            "decide again against the version that serves now",
-            model=version.name,
-        )
-    with registry_errors("noting the move", version.name):
-        client.set_registered_model_tag(version.name, TAG_INTENT, move.to_json())
-    return _apply(client, version.name, move, settings)
+    _refuse_if_moot(move, name, settings)
+    with registry_errors("noting the move", name):
+        client.set_registered_model_tag(name, TAG_INTENT, move.to_json())
+    return _apply(client, name, move, settings)
 
 
 def finish_pending(name: str, *, settings: Settings) -> ledger.LedgerRow | None:
@@ -96,7 +88,7 @@ def finish_pending(name: str, *, settings: Settings) -> ledger.LedgerRow | None:
     return None
 
 
-def expected_champion(name: str, *, settings: Settings) -> ledger.LedgerRow | None:
+def last_move(name: str, *, settings: Settings) -> ledger.LedgerRow | None:
     """Return the newest ledger row that says which version serves; None before the first promotion."""
     rows = ledger.history(open_store(settings), name)
     return next((row for row in reversed(rows) if row.action in {"promoted", "rolled_back"}), None)
@@ -116,6 +108,21 @@ def _apply(client: MlflowClient, name: str, move: Move, settings: Settings) -> l
 
 def _ledger_fields(move: Move) -> dict[str, Any]:  # Any: the keyword arguments of ledger.record
     return {name: getattr(move, name) for name in move.__dataclass_fields__}
+
+
+def _refuse_if_moot(move: Move, name: str, settings: Settings) -> None:
+    serving = find_champion(name, settings=settings)
+    number = serving.number if serving else None
+    if number != move.from_version:
+        raise PromotionRefused(
+            f"version {number or 'none'} serving",
+            f"version {move.from_version or 'none'}, which the decision was about",
+            "decide again against the version that serves now",
+            model=name,
+        )
+    last = last_move(name, settings=settings)
+    if number == move.to_version and last is not None and last.to_version == number:
+        raise PromotionRefused(f"version {number} serving already", "another version", model=name)
 
 
 def _agreeing(done: ledger.LedgerRow, move: Move) -> ledger.LedgerRow:

@@ -96,7 +96,8 @@ def labels_record(engine: Engine, model: str, frame: pd.DataFrame, known_at: dat
     """Return how many labels were new or differed from what was known at `known_at`.
 
     `frame` has one row per row_key, column label. A label that was known already is not written again, a
-    different one is appended as a correction; rows without a label are left out.
+    different one is appended as a correction; rows without a label are left out. A window recorded again with
+    an older `known_at` corrects what was known then, not what was learned since.
 
     Raises:
         ContractError: when a column is missing.

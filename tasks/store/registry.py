@@ -15,13 +15,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.bundle import GOLDEN, MANIFEST, MODEL, REFERENCE, SPEC, ChampionRef, Manifest, Promise, digest_of
+from tasks.core.bundle import (
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    REFERENCE,
+    SPEC,
+    ChampionRef,
+    Manifest,
+    Promise,
+    digest_of,
+)
 from tasks.core.errors import RegistryError
 from tasks.core.golden import Answers, difference
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.store.mlflow_client import open_client, registry_errors
-from tasks.store.models import load_model
+from tasks.store.models import load_model, own_types
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +77,7 @@ class ChampionInfo:
     @property
     def spec(self) -> ModelSpec:
         """The spec this version was trained under."""
-        return ModelSpec.model_validate_json((Path(self.path) / SPEC).read_text("utf-8"))
+        return _spec_in(Path(self.path))
 
     @property
     def promise(self) -> Promise:
@@ -144,11 +154,20 @@ def as_version(found: ModelVersion) -> Version:
     return Version(str(found.name), int(found.version), str(found.run_id or ""), str(found.source), digest)
 
 
-def champion(name: str, *, settings: Settings | None = None, also: Iterable[str] = ()) -> ChampionInfo | None:
+def champion(
+    name: str, *, settings: Settings | None = None, also: Iterable[str] = (), vouched: str | None = None
+) -> ChampionInfo | None:
     """Return the champion with a verified local copy, or None when MLflow says there is none.
 
     The copy is kept under its digest; a kept copy is checked again on every call and fetched anew when it was
     damaged. When it is first fetched its golden rows are re-scored.
+
+    Args:
+        name: the registered model.
+        settings: this place.
+        also: further classes to accept, from `tasks.store.models.own_types`.
+        vouched: digest that the ledger holds for the champion; a version with it may hold the classes that
+            its own spec names, because then that spec is ours.
 
     Raises:
         RegistryError: when the registry does not answer, a file is missing or has another digest, the model
@@ -162,7 +181,8 @@ def champion(name: str, *, settings: Settings | None = None, also: Iterable[str]
     manifest = _kept_manifest(kept, version)
     if manifest is None:
         with downloaded(version, settings=place) as (folder, manifest):
-            load_checked(folder, manifest, also=also)
+            is_ours = vouched == version.digest
+            load_checked(folder, manifest, also={*also, *(own_types(_spec_in(folder)) if is_ours else ())})
             _keep(folder, kept)
     return ChampionInfo(version.number, str(kept), manifest)
 
@@ -218,8 +238,7 @@ def load_checked(folder: Path, manifest: Manifest, *, also: Iterable[str] = ()) 
     model = load_model(folder / MODEL, sha256=manifest.files[MODEL], also=also)
     with registry_errors("re-scoring the golden rows", manifest.model):
         golden = pd.read_parquet(folder / GOLDEN)
-        spec = ModelSpec.model_validate_json((folder / SPEC).read_text("utf-8"))
-        differs = difference(golden, answers_of(model, golden[spec.features.all]))
+        differs = difference(golden, answers_of(model, golden[_spec_in(folder).features.all]))
     if differs:
         raise RegistryError(
             f"a model that gives {differs}",
@@ -231,17 +250,20 @@ def load_checked(folder: Path, manifest: Manifest, *, also: Iterable[str] = ()) 
 
 
 def answers_of(model: object, rows: pd.DataFrame) -> Answers:
-    """Return what the model answers to these rows of features."""
+    """Return what the model answers to these rows of features, on one thread: golden rows are few."""
+    from threadpoolctl import threadpool_limits
+
     from tasks.core.pipeline import predict
 
-    given = predict(model, rows)
+    with threadpool_limits(1):
+        given = predict(model, rows)
     return Answers(given.prediction, given.probabilities)
 
 
 def _surely_without(client: MlflowClient, name: str, alias: str) -> bool:
     """Tell whether a listing confirms that the model or the alias does not exist.
 
-    Needed because MLflow gives the code of "not found" to any HTTP 404, and to an alias whose version is gone.
+    Needed because MLflow gives the code of "not found" to any HTTP 404 and to an alias without its version.
     """
     found = [item for item in client.search_registered_models(f"name = '{name}'") if item.name == name]
     if not found:
@@ -260,6 +282,10 @@ def _manifest_in(folder: Path, version: Version) -> Manifest:
             model=version.name,
         )
     return manifest
+
+
+def _spec_in(folder: Path) -> ModelSpec:
+    return ModelSpec.model_validate_json((folder / SPEC).read_text("utf-8"))
 
 
 def _download(version: Version, name: str, folder: Path) -> None:

@@ -68,8 +68,13 @@ def _keep_remote(dataset: Dataset, target: str) -> None:
 
     files, path = filesystem(target)
     if files.get_file_info(path).type == FileType.NotFound:
-        with Path(dataset.path).open("rb") as source, files.open_output_stream(path) as sink:
-            shutil.copyfileobj(source, sink, _CHUNK)
+        try:
+            with Path(dataset.path).open("rb") as source, files.open_output_stream(path) as sink:
+                shutil.copyfileobj(source, sink, _CHUNK)
+        except BaseException:  # closing an interrupted stream would leave a part under the whole's name
+            if files.get_file_info(path).type != FileType.NotFound:
+                files.delete_file(path)
+            raise
     digest = hashlib.sha256()
     with files.open_input_stream(path) as stored:
         while chunk := stored.read(_CHUNK):

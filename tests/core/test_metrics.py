@@ -220,7 +220,7 @@ def test_predictions_outside_a_metrics_domain_are_nan(metric: str) -> None:
 
 
 def test_a_binary_metric_of_three_classes_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match="3 classes.*_macro"):
+    with pytest.raises(ValueError, match=r"3 classes.*_macro"):
         score(*multiclass(), ("a", "b", "c"), "f1")
 
 

@@ -302,7 +302,7 @@ def test_a_hundred_thousand_rows_take_a_moment() -> None:
 # Properties.
 
 
-@settings(max_examples=40)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(60, 200), st.floats(0.55, 0.95), st.integers(0, 10_000), st.randoms(use_true_random=False))
 def test_the_order_of_rows_and_the_run_do_not_change_the_verdict(rows, auc, seed, random) -> None:
     y, said, scores = binary(rows, auc, seed)
@@ -316,6 +316,7 @@ def test_the_order_of_rows_and_the_run_do_not_change_the_verdict(rows, auc, seed
     assert f1[0] == f1[1]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.floats(0.05, 1.0), st.floats(0.0, 0.9))
 def test_a_lower_promise_never_looks_worse(wrong: int, promise: float, less: float) -> None:
     rank = {"ok": 0, "warn": 1, "drift": 2}

@@ -34,7 +34,7 @@ def week(number: int) -> Window:
 
 
 def checks(letters: str, first: int = 0) -> tuple[CheckOutcome, ...]:
-    """One check per week from week `first` on: o(k), w(arn), d(rift), u(ndecided); a dot is a week without."""
+    """One check per week from `first` on: o(k), w(arn), d(rift), u(ndecided); a dot is a week without."""
     return tuple(
         CheckOutcome(week(first + i), LETTERS[letter]) for i, letter in enumerate(letters) if letter != "."
     )
@@ -210,9 +210,7 @@ def test_a_window_that_was_checked_twice_counts_once_and_the_later_check_counts(
 
 def test_the_order_in_which_checks_arrive_does_not_matter() -> None:
     shuffled = tuple(reversed(checks("ooodd")))
-    assert decide(evidence(performance=shuffled), SPEC) == decide(
-        evidence(performance=checks("ooodd")), SPEC
-    )
+    assert decide(evidence(performance=shuffled), SPEC) == decide(evidence(performance=checks("ooodd")), SPEC)
 
 
 def test_bad_enough_counts_m_of_the_last_n_by_hand() -> None:
@@ -312,17 +310,19 @@ specs = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(evidences, specs)
 def test_bad_data_always_blocks(found: Evidence, spec: object) -> None:
     assert decide(replace(found, data_ok=False), spec).kind == "BLOCK"
 
 
+@settings(deadline=None)
 @given(evidences, specs)
 def test_a_labelling_fault_always_blocks(found: Evidence, spec: object) -> None:
     assert decide(replace(found, label_fault="labels all 0"), spec).kind == "BLOCK"
 
 
-@settings(max_examples=400)
+@settings(max_examples=250, deadline=None)
 @given(evidences, specs, st.data())
 def test_adding_evidence_of_health_never_turns_skip_into_train(
     found: Evidence, spec: object, data: st.DataObject
@@ -344,6 +344,7 @@ def test_adding_evidence_of_health_never_turns_skip_into_train(
         assert after.kind != "TRAIN", (before, after)
 
 
+@settings(deadline=None)
 @given(evidences, specs, st.sampled_from(["new_rows", "retraining", "futile"]))
 def test_a_tighter_guard_never_turns_skip_into_train(found: Evidence, spec: object, which: str) -> None:
     tighter = {
@@ -355,6 +356,7 @@ def test_a_tighter_guard_never_turns_skip_into_train(found: Evidence, spec: obje
     assert not (decide(found, spec).kind == "SKIP" and after.kind == "TRAIN")
 
 
+@settings(deadline=None)
 @given(evidences, specs)
 def test_a_decision_is_a_function_of_its_evidence_and_train_means_no_guard(
     found: Evidence, spec: object
@@ -368,6 +370,7 @@ def test_a_decision_is_a_function_of_its_evidence_and_train_means_no_guard(
         assert one.cause == wanted_cause(found, spec)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

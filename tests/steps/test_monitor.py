@@ -188,7 +188,7 @@ def test_two_futile_retrainings_for_one_cause_stop_the_third_and_call_a_person(e
 
 
 def test_a_promotion_or_a_whole_training_window_ends_futility(engine, settings) -> None:
-    for number in (5, 6, 7):
+    for number in (4, 5, 6, 7):
         check(engine, "performance", number, "drift")
     ended(engine, "decay", 1, "kept")
     ended(engine, "decay", 2, "kept")
@@ -276,3 +276,19 @@ def test_calm_labels_few_labels_and_regression_raise_no_suspicion(engine, settin
     )
     label(engine, keys, np.zeros(400, dtype=int), week(6).end)
     assert suspected_fault(engine, numbers, week(6), week(6).end) is None
+
+
+def test_the_same_evidence_is_read_from_postgres(postgres_url: str, tmp_path) -> None:
+    settings = Settings(state_dir=tmp_path / "state", store=postgres_url)
+    engine = open_store(settings)
+    history(engine, 3)
+    keys, y = serve(engine, 3)
+    label(engine, keys, np.zeros(400, dtype=int), week(3).end)
+    check(engine, "performance", 3, "drift")
+    ended(engine, "decay", 2, "kept")
+    found = gathered(settings, 3)
+    assert found.label_fault.startswith(str(week(3)))
+    assert (found.performance[0].outcome, found.retrainings) == ("drift", (week(2).end,))
+    label(engine, keys, y, week(4).end)
+    assert label_counts(engine, "churn", week(3), week(4).end) == {0: 400 - y.sum(), 1: y.sum()}
+    assert realised_performance.fn(SPEC, week(3), 0.85, (0, 1), settings=settings).outcome == "ok"

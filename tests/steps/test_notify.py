@@ -9,7 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from tasks import notify
-from tasks.notify import Told, settle, tell
+from tasks.core.policy import CheckOutcome, Decision, Evidence, decide
+from tasks.core.window import Window
+from tasks.notify import Told, announce, settle, tell
 from tasks.settings import Settings
 from tasks.store import alerts
 from tasks.store.engine import open_store
@@ -138,6 +140,67 @@ def test_without_channels_the_log_is_told_at_the_level_of_the_tier(
     }
     incidents = alerts.history(open_store(settings), "churn", open_only=True)
     assert [incident.cause for incident in incidents] == ["data", "promoted"]
+
+
+def week(number: int) -> Window:
+    return Window(AT + number * timedelta(days=7), AT + (number + 1) * timedelta(days=7))
+
+
+def decision(**facts: object) -> Decision:
+    return decide(Evidence(as_of=AT, **facts), SPEC)
+
+
+def outcomes(*names: str) -> tuple[CheckOutcome, ...]:
+    return tuple(CheckOutcome(week(number), name) for number, name in enumerate(names))
+
+
+def open_incidents(settings: Settings) -> dict[str, str]:
+    found = alerts.history(open_store(settings), "churn", open_only=True)
+    return {incident.cause: incident.tier for incident in found}
+
+
+ROUTES = [
+    ({"data_ok": False, "data_reason": "column x is gone"}, {"data": "critical"}),
+    ({"label_fault": "all zero"}, {"labels": "warning"}),
+    ({"performance": outcomes("drift", "drift")}, {"decay": "warning"}),
+    (
+        {"performance": outcomes("drift", "drift"), "futile": 2},
+        {"decay": "warning", "futility": "warning"},
+    ),
+    ({"drift": outcomes("drift", "drift")}, {"drift": "info"}),
+    ({"has_champion": False}, {"first": "info"}),
+    ({"drift": outcomes("ok"), "performance": outcomes("ok")}, {}),
+    ({}, {}),
+]
+
+
+@pytest.mark.parametrize(("facts", "opened"), ROUTES, ids=[str(list(tiers.items())) for _, tiers in ROUTES])
+def test_a_decision_is_announced_in_the_tier_of_its_cause(
+    channels, settings: Settings, facts: dict, opened: dict[str, str]
+) -> None:
+    told = announce.fn(SPEC, decision(**facts), as_of=AT, settings=settings)
+    assert open_incidents(settings) == opened
+    assert [one.is_new for one in told] == [True] * len(opened)
+    again = announce.fn(SPEC, decision(**facts), as_of=AT, settings=settings)
+    assert [one.is_new for one in again] == [False] * len(opened)
+
+
+def test_an_announced_incident_ends_when_the_evidence_shows_it_and_not_by_silence(
+    channels, settings: Settings
+) -> None:
+    announce.fn(SPEC, decision(data_ok=False), as_of=AT, settings=settings)
+    announce.fn(SPEC, decision(), as_of=AT, settings=settings)
+    assert "data" in open_incidents(settings), "not checked is not repaired"
+    announce.fn(
+        SPEC, decision(data_ok=True, performance=outcomes("drift", "drift")), as_of=AT, settings=settings
+    )
+    assert open_incidents(settings) == {"decay": "warning"}
+    silent = decision(data_ok=True, performance=outcomes("drift", "drift", "undecided"))
+    announce.fn(SPEC, silent, as_of=AT, settings=settings)
+    assert open_incidents(settings) == {"decay": "warning"}
+    well = decision(data_ok=True, performance=outcomes("drift", "drift", "ok"))
+    announce.fn(SPEC, well, as_of=AT, settings=settings)
+    assert open_incidents(settings) == {}
 
 
 def test_an_unknown_tier_is_refused_before_anything_is_written(settings: Settings) -> None:

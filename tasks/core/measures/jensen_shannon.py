@@ -14,8 +14,8 @@ def read(pair: Pair) -> Reading:
     uncorrected distance. Source: Lin, Divergence measures based on the Shannon entropy, 1991.
     """
     groups = pair.groups
-    if groups.shape[1] < 2:
-        return Reading(0.0, statistic=0.0, note="one value in both")
+    if pair.one_group is not None:
+        return pair.one_group
     p, q = groups / groups.sum(axis=1, keepdims=True)
     middle = (p + q) / 2
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -13,8 +13,8 @@ def read(pair: Pair) -> Reading:
     `statistic` is the uncorrected sum. Source: Siddiqi, Credit Risk Scorecards, 2006.
     """
     groups = pair.groups
-    if groups.shape[1] < 2:
-        return Reading(0.0, statistic=0.0, note="one value in both")
+    if pair.one_group is not None:
+        return pair.one_group
     p, q = shares(groups)
     raw = float(np.sum((q - p) * np.log(q / p)))
     return Reading(max(0.0, raw - chance(groups)), statistic=raw)

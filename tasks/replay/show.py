@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tasks.core.replay_summary import Summary, WindowResult, shown
 from tasks.core.spec import ModelSpec
-from tasks.stage import Stage
+from tasks.replay.stage import Stage
 
 _COLOURS = {"ok": "green", "warn": "yellow", "drift": "red", "undecided": "dim"}
 _ENDS = {"promoted": "bold green", "kept": "yellow", "blocked": "bold magenta", "skipped": "dim"}
@@ -46,7 +46,7 @@ class Stageplay:
         self._bar.stop()
 
     def tell(self, result: WindowResult, watched: Any) -> None:  # Any: monitor's CheckResult
-        """Print the window's line; the score is the realised one of the newest labels that are known by now."""
+        """Print the window's line; its score is the realised one of the newest labels known by now."""
         self._bar.advance(self._task)
         done = len(str(self._count))
         number = int(self._bar.tasks[0].completed)

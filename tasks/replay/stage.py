@@ -1,4 +1,4 @@
-"""The stage of a replay: its own state folder, its windows, and an upstream that publishes as time goes by."""
+"""The stage of a replay: its own state, its windows, an upstream that publishes as time goes by."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MARK = "replay.stage"
 
 @dataclass
 class Stage:
-    """Where a replay happens: the windows to serve, the moment of the first training, the folder of its state."""
+    """Where a replay happens: the windows to serve, when the first model is trained, where state lies."""
 
     folder: Path
     begin: datetime

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ from tasks.core.pipeline import predict
 from tasks.core.replay_summary import Summary, WindowResult
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
-from tasks.settings import Settings
-from tasks.stage import Stage
-from tasks.store.models import load_model
+from tasks.replay.stage import Stage
+from tasks.store.models import load_model, own_types
 
 
 @dataclass
@@ -46,7 +44,7 @@ class Story:
         """Return the result of the window as far as it is known now, and remember what it rests on."""
         watched, drifted = checks
         acting = next((item for item in checks if item.launched), None)
-        told = acting or next((item for item in checks if item.decision.kind == "BLOCK"), drifted)
+        told = next((item for item in checks if item.decision.kind == "BLOCK"), acting or drifted)
         phases = self.stage.planted(window)
         result = WindowResult(
             start=window.start,
@@ -99,7 +97,7 @@ class Story:
     def _score(self, model_path: str, frame: pd.DataFrame, truth: NDArray[Any]) -> float | None:
         if frame.empty:
             return None
-        said = predict(load_model(Path(model_path)), frame)
+        said = predict(load_model(model_path, also=own_types(self.spec)), frame)
         value = score(
             truth,
             said.prediction,
@@ -114,8 +112,3 @@ class Story:
 def _worst(*outcomes: str) -> Any:  # Any: the literal type of a verdict
     order = ("drift", "warn", "undecided", "ok")
     return min(outcomes, key=order.index)
-
-
-def replay_folder(spec: ModelSpec, out: str, settings: Settings | None = None) -> Path:
-    """Return where a replay keeps its state and its report: `out`, or `replay/<model>` below the state folder."""
-    return Path(out).resolve() if out else (settings or Settings()).root / "replay" / spec.name

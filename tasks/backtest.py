@@ -1,0 +1,52 @@
+"""The backtest of a history on disk, with a bar that says how far it is."""
+
+from __future__ import annotations
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from rich.console import Console
+from rich.progress import Progress
+
+from tasks.core.backtest import POLICIES, run_policies
+from tasks.core.backtest_result import Backtest
+from tasks.core.dataset import Dataset
+from tasks.core.spec import ModelSpec
+from tasks.core.window import parse_duration
+from tasks.log import task_logger
+from tasks.settings import Settings
+
+
+@task(retries=0, timeout_seconds=12 * 3600, cache_policy=NO_CACHE)
+def run_backtest(
+    spec: ModelSpec, dataset: Dataset, *, first: str = "", policies: str = "", settings: Settings | None = None
+) -> Backtest:
+    """Return what each policy held and spent on this history.
+
+    Args:
+        spec: the model.
+        dataset: labelled rows, one per key.
+        first: length of the first stretch; default: the training window.
+        policies: comma-separated names; default: all of `tasks.core.backtest.POLICIES`.
+        settings: this place; its `threads` bound a fit.
+
+    Raises:
+        SpecError: for an unknown policy, or a history too short to serve one window.
+    """
+    names = tuple(name.strip() for name in policies.split(",") if name.strip()) or POLICIES
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        bars = {name: bar.add_task(name, total=None) for name in names}
+        result = run_policies(
+            pd.read_parquet(dataset.path),
+            spec,
+            first=parse_duration(first) if first else None,
+            policies=names,
+            threads=(settings or Settings()).threads,
+            progress=lambda name, done, count: bar.update(bars[name], completed=done, total=count),
+        )
+    for policy in result.policies:
+        task_logger(__name__).info(
+            "%s: %s held %s with %d retrainings", spec.name, policy.name, policy.mean_score, policy.retrainings
+        )
+    return result

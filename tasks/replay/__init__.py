@@ -1,0 +1,1 @@
+"""A history played as if it were live: its stage, its story, and how it is shown."""

@@ -1,0 +1,175 @@
+"""Versions as they are written to MLflow: one ended run, one checked upload, one version per attempt."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.bundle import Manifest
+from tasks.settings import Settings
+from tasks.store.mlflow_client import experiment_id, open_client, registry_errors
+from tasks.store.registry import TAG_ATTEMPT, TAG_DIGEST, Version, as_version, downloaded, load_checked
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FOLDER = "bundle"
+_LONGEST_PARAM = 500  # MLflow cuts longer ones with a warning
+
+
+def version_of_attempt(name: str, attempt: str, *, settings: Settings) -> Version | None:
+    """Return the version that an earlier call with this attempt registered, its run ended; None without one.
+
+    Raises:
+        RegistryError: when MLflow does not answer.
+    """
+    client = open_client(settings)
+    with registry_errors("looking for the attempt's version", name):
+        found = client.search_model_versions(f"name = '{name}' and tags.`{TAG_ATTEMPT}` = '{attempt}'")
+        if not found:
+            return None
+        version = as_version(min(found, key=lambda item: int(item.version)))
+        if client.get_run(version.run_id).info.status != "FINISHED":
+            client.set_terminated(version.run_id, "FINISHED")  # killed after the version, before the end
+    return version
+
+
+def upload_version(
+    folder: Path, manifest: Manifest, *, settings: Settings, also: Iterable[str] = ()
+) -> Version:
+    """Return the new version of the bundle in this folder, read back and re-scored before it exists.
+
+    Raises:
+        RegistryError: when any step fails; the run is then marked as failed and there is no version.
+    """
+    client, name = open_client(settings), manifest.model
+    from tasks.core.bundle import MANIFEST, digest_of
+
+    digest = digest_of((folder / MANIFEST).read_bytes())
+    with registry_errors("starting a run", name):
+        experiment = experiment_id(client, name, settings)
+        _end_killed_runs(client, experiment, manifest.attempt)
+        run = client.create_run(
+            experiment, run_name=f"{name}-{manifest.attempt}", tags=_tags(manifest, digest)
+        )
+    run_id, source = str(run.info.run_id), f"{run.info.artifact_uri}/{FOLDER}"
+    with _ended(client, run_id, name):
+        with registry_errors("uploading a version", name):
+            client.log_batch(run_id, metrics=_metrics(manifest), params=_params(manifest))
+            client.log_inputs(run_id, datasets=[_training_rows(manifest)])
+            client.log_artifacts(run_id, str(folder), FOLDER)
+        with downloaded(Version(name, 0, run_id, source, digest), settings=settings) as (copy, stored):
+            load_checked(copy, stored, also=also)
+        with registry_errors("creating a version", name):
+            _ensure_model(client, name)
+            # The tags are part of the same transaction, so a version is never without its attempt.
+            made = client.create_model_version(name, source, run_id, tags=_tags(manifest, digest))
+    return as_version(made)
+
+
+@contextmanager
+def _ended(client: MlflowClient, run_id: str, name: str) -> Iterator[None]:
+    """End the run FINISHED after the block, or FAILED when anything interrupts it, a SIGTERM too."""
+    try:
+        with _sigterm_raises():
+            yield
+    except BaseException:
+        with registry_errors("ending a failed run", name):
+            client.set_terminated(run_id, "FAILED")
+        raise
+    with registry_errors("ending a run", name):
+        client.set_terminated(run_id, "FINISHED")
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Make SIGTERM an exception for the block, where nobody else handles it and Python lets us."""
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if not ours:
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        del frame
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end_killed_runs(client: MlflowClient, experiment: str, attempt: str) -> None:
+    """Mark runs of this attempt that a killed process left running; the caller holds the model's lock."""
+    for run in client.search_runs([experiment], f"tags.`{TAG_ATTEMPT}` = '{attempt}'"):
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as err:
+        if err.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _tags(manifest: Manifest, digest: str) -> dict[str, str]:
+    tags = {
+        TAG_ATTEMPT: manifest.attempt,
+        TAG_DIGEST: digest,
+        "evergreen.decision": manifest.decision_id,
+        "evergreen.snapshot": str(manifest.snapshot.get("sha256", "")),
+        "evergreen.created": manifest.created.isoformat(),
+        "evergreen.dirty": str(manifest.code.get("dirty")).lower(),
+        "mlflow.source.git.commit": str(manifest.code.get("commit") or "unknown"),
+    }
+    return {key: value[:_LONGEST_PARAM] for key, value in tags.items()}
+
+
+def _metrics(manifest: Manifest) -> list[Any]:  # Any: mlflow.entities.Metric
+    from mlflow.entities import Metric
+
+    at = int(manifest.created.timestamp() * 1000)
+    training = manifest.training
+    values: dict[str, Any] = {  # Any: numbers, or None where one is not known
+        **(training.get("metrics") or {}),
+        **{f"champion_{name}": value for name, value in (training.get("champion_metrics") or {}).items()},
+        **{name: training.get(name) for name in ("baseline", "seconds", "train_rows", "holdout_rows")},
+        "promise": manifest.promise.value,
+    }
+    return [
+        Metric(name, float(value), at, 0)
+        for name, value in values.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    ]
+
+
+def _params(manifest: Manifest) -> list[Any]:  # Any: mlflow.entities.Param
+    from mlflow.entities import Param
+
+    known = {"metric": manifest.promise.metric, **(manifest.training.get("params") or {})}
+    return [Param(str(name), str(value)[:_LONGEST_PARAM]) for name, value in known.items()]
+
+
+def _training_rows(manifest: Manifest) -> Any:  # Any: mlflow.entities.DatasetInput
+    """Name the snapshot by our own digest; MLflow's would walk every value and cover 10,000 rows."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    path, sha256 = (str(manifest.snapshot.get(key, "")) for key in ("path", "sha256"))
+    kind = "s3" if path.startswith("s3://") else "local"
+    source = json.dumps({"uri": path})
+    rows = Dataset(name=f"{manifest.model}-snapshot", digest=sha256[:36], source_type=kind, source=source)
+    return DatasetInput(dataset=rows, tags=[InputTag("mlflow.data.context", "training")])

@@ -1,0 +1,203 @@
+"""Fetched rows against the contract: good ones go on, bad ones go to quarantine with their reasons."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import sys
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.coerce import canonical
+from tasks.core.contract import Checked, ContractReport, check_frame
+from tasks.core.dataset import Dataset
+from tasks.core.errors import ContractError
+from tasks.core.infer import contract_yaml
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
+from tasks.log import task_logger
+from tasks.settings import Settings
+from tasks.sources import open_source
+from tasks.sources.where import within
+from tasks.store import quarantine
+from tasks.store.engine import open_store
+
+_INFER_FROM = 200_000
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The good rows, what the check found, and where the bad rows stand (None when there are none)."""
+
+    dataset: Dataset
+    report: ContractReport
+    quarantine: str | None = None
+
+
+@task(name="validate", retries=0, timeout_seconds=3600, cache_policy=NO_CACHE)
+def validate(
+    spec: ModelSpec,
+    dataset: Dataset,
+    *,
+    with_label: bool = True,
+    attempt: str = "",
+    settings: Settings | None = None,
+) -> Validated:
+    """Return the good rows as a new dataset, and the report that says whether they may be used.
+
+    A report with outcome "block" is a result, not an error: the caller decides. Good rows are written beside
+    the dataset; bad rows below the state folder, sensitive features as keyed hashes, and counted in the
+    store. Running it again for the same attempt writes the same files and leaves one record.
+
+    Raises:
+        ContractError: when the dataset's file is not the one that was fetched, or cannot be read.
+        SpecError: when the contract names a cross-column check that does not exist.
+    """
+    began, place = time.perf_counter(), settings or Settings()
+    checked = check_frame(
+        _read(dataset, spec),
+        spec,
+        missing=dataset.missing,
+        source_columns=dataset.columns,
+        with_label=with_label,
+    )
+    good = _write(checked.good, Path(dataset.path).with_suffix(".good.parquet"))
+    path = _set_aside(checked, spec, dataset, attempt, place) if len(checked.bad) else None
+    kept = replace(dataset, path=str(good), rows=len(checked.good), sha256=_digest(good))
+    task_logger(__name__).info(
+        "%s %s: %s (%.1f s)",
+        spec.name,
+        dataset.window,
+        checked.report.sentence(),
+        time.perf_counter() - began,
+    )
+    return Validated(kept, checked.report, path)
+
+
+def infer_contract_from_source(spec: ModelSpec, args: argparse.Namespace) -> None:
+    """Print a first contract read from the newest training window of the source."""
+    moment = getattr(args, "as_of", None) or datetime.now(UTC)
+    settings = Settings()
+    window = Window.ending(moment, spec.window.training)
+    sys.stdout.write(contract_yaml(_some_rows(spec, window, settings), spec))
+
+
+def _some_rows(spec: ModelSpec, window: Window, settings: Settings) -> pd.DataFrame:
+    """Return the features of the window's rows, of the first 200,000 if there are more."""
+    batches: list[pa.RecordBatch] = []
+    with closing(open_source(spec, settings)) as source:
+        for batch in source.batches(spec.features.all, within(spec.source.timestamp, window)):
+            batches.append(batch)
+            if sum(part.num_rows for part in batches) >= _INFER_FROM:
+                break
+    if not batches:
+        raise ContractError(
+            "no rows",
+            "rows to infer a contract from",
+            "give --as-of a moment after some rows",
+            model=spec.name,
+            window=str(window),
+        )
+    frames = [batch.to_pandas() for batch in batches]
+    return pd.concat(frames, ignore_index=True).head(_INFER_FROM)
+
+
+def _read(dataset: Dataset, spec: ModelSpec) -> pd.DataFrame:
+    path = Path(dataset.path)
+    where = {"model": spec.name, "window": str(dataset.window)}
+    try:
+        if _digest(path) != dataset.sha256:
+            raise ContractError(
+                f"other bytes in {path.name} than were fetched", "an untouched file", "fetch again", **where
+            )
+        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowException) as err:
+        raise ContractError(
+            f"no readable rows in {path.name} ({type(err).__name__})",
+            "a Parquet file",
+            "fetch again",
+            **where,
+        ) from err
+    return frame
+
+
+def _set_aside(checked: Checked, spec: ModelSpec, dataset: Dataset, attempt: str, settings: Settings) -> str:
+    """Write the bad rows and count them in the store; return where they stand."""
+    folder = settings.root / "quarantine" / spec.name
+    folder.mkdir(parents=True, exist_ok=True)
+    who = re.sub(r"[^\w.-]", "_", attempt) or "check"
+    name = f"{dataset.window.start:%Y%m%dT%H%M}-{who}-{dataset.sha256[:12]}.parquet"
+    path = _write(_as_text(checked.bad, spec, settings), folder / name)
+    path.chmod(0o600)
+    quarantine.record(
+        open_store(settings),
+        model=spec.name,
+        attempt=attempt,
+        window=dataset.window,
+        rows=len(checked.bad),
+        reasons=checked.report.reasons,
+        path=str(path),
+    )
+    return str(path)
+
+
+def _as_text(bad: pd.DataFrame, spec: ModelSpec, settings: Settings) -> pd.DataFrame:
+    """Return the rows with every value as text, whatever mixture it was, and sensitive ones hashed."""
+    columns = {str(name): canonical(bad[name].astype(object)).where(bad[name].notna(), None) for name in bad}
+    if any(name in columns for name in spec.features.sensitive):
+        key = _mask_key(settings)
+        for name in spec.features.sensitive:
+            if name in columns:
+                columns[name] = _hashed(columns[name], key)
+    return pd.DataFrame(columns, index=bad.index)
+
+
+def _hashed(values: pd.Series, key: bytes) -> pd.Series:
+    codes, levels = pd.factorize(values)
+    name = str(values.name)
+    hashes = [hmac.new(key, f"{name}\0{x}".encode("utf-8", "surrogatepass"), hashlib.sha256) for x in levels]
+    texts = pd.Series([*(made.hexdigest()[:16] for made in hashes), None], dtype=object)
+    return pd.Series(texts.to_numpy()[codes], index=values.index, name=values.name, dtype=object)
+
+
+def _mask_key(settings: Settings) -> bytes:
+    if settings.mask_key:
+        return settings.mask_key.get_secret_value().encode()
+    path = settings.root / "mask.key"
+    if not path.exists():  # of several processes one makes it, and it appears whole
+        made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        made.touch(mode=0o600)
+        made.write_text(secrets.token_hex(32), encoding="ascii")
+        with suppress(FileExistsError):
+            os.link(made, path)
+        made.unlink()
+    return path.read_text(encoding="ascii").strip().encode()
+
+
+def _write(frame: pd.DataFrame, path: Path) -> Path:
+    """Write the frame as Parquet that is either whole or not there."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,42 @@
+"""Flows as the plain functions they are: the same order of the same work, without the Prefect engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect import Flow, Task
+
+import flows.detect_drift
+import flows.monitor
+import flows.replay
+import flows.retrain
+
+MODULES = (flows.retrain, flows.detect_drift, flows.monitor, flows.replay)
+
+
+def plainly(monkeypatch: pytest.MonkeyPatch, *, artifacts: list[tuple[str, Any]] | None = None) -> None:
+    """Replace every task and flow that the flows call by its own function; artifacts go into a list instead."""
+    import tasks.publish
+
+    def collect(spec: Any, what: str, markdown: str, description: str, window: Any = None) -> str:
+        if artifacts is not None:
+            artifacts.append((what, markdown))
+        return f"{spec.name}-{what}"
+
+    monkeypatch.setattr(tasks.publish, "_publish", collect)
+    for module in MODULES:
+        for name, value in vars(module).copy().items():
+            if isinstance(value, Task):
+                monkeypatch.setattr(module, name, value.fn)
+            elif isinstance(value, Flow):
+                monkeypatch.setattr(module, name, _plain(value))
+
+
+def _plain(flow: Flow[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        returned = flow.fn(*args, **kwargs)
+        return getattr(returned, "data", returned)
+
+    return call
