@@ -11,7 +11,7 @@ help: ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 demo: $(VENV)/run ## replay a simulated year through the real flows; writes .evergreen/demo/report.html
-	$(BIN)/python flows/replay.py --model demo
+	$(BIN)/python flows/replay.py --model demo --simulate year
 
 test: $(VENV)/dev ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -47,6 +47,10 @@ def retrain(
     with carrying_out(spec, attempt):
         incumbent = champion(spec.name)
         fetched = fetch_training(spec, moment)
+        if attempt.ended:  # an earlier run died after the outcome was recorded: what is left is the watermark
+            if attempt.ended.trained:
+                commit_watermark(spec, fetched, attempt.id)
+            return attempt.ended.state()
         if incumbent and not force and (why := too_few_rows(spec, fetched.new_rows)):
             return conclude(spec, attempt, "skipped", why).state()
 

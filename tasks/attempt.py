@@ -20,20 +20,7 @@ from tasks.settings import Settings
 from tasks.store import claims, ledger
 from tasks.store.engine import open_store
 
-Action = Literal["promoted", "kept", "skipped", "blocked", "dry run"]
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What this run may do: `acquired` says whether the decision is ours to carry out, else `why` not."""
-
-    id: str
-    acquired: bool
-    why: str
-    owner: str
-    as_of: datetime
-    reason: str
-    decision: dict[str, Any] = field(default_factory=dict)  # Any: JSON, the recorded decision
+Action = ledger.Action | Literal["dry run"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +35,11 @@ class Conclusion:
     to_version: int | None = None
 
     @property
+    def trained(self) -> bool:
+        """Whether a challenger was trained, so that its rows count as consumed."""
+        return self.action in {"promoted", "kept"}
+
+    @property
     def outcome(self) -> str:
         """How it ended, in one word."""
         return self.action
@@ -60,6 +52,23 @@ class Conclusion:
     def state(self) -> State[Any]:
         """Return a completed state whose name says what happened."""
         return Completed(name=self.action.capitalize(), message=self.sentence()[:400], data=self)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What this run may do: `acquired` says whether the decision is ours to carry out, else `why` not.
+
+    `ended` is the outcome that an earlier run of the same decision recorded before it died.
+    """
+
+    id: str
+    acquired: bool
+    why: str
+    owner: str
+    as_of: datetime
+    reason: str
+    decision: dict[str, Any] = field(default_factory=dict)  # Any: JSON, the recorded decision
+    ended: Conclusion | None = None
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
@@ -90,7 +99,12 @@ def begin_attempt(
         "reasons": list(decided.reasons) if decided else [f"asked for: {reason}"],
     }
     task_logger(__name__).info("%s: attempt %s is %s", spec.name, identity, claim.state)
-    return Attempt(identity, claim.acquired, _why(claim.state, claim.holder), owner, as_of, reason, decision)
+    row = ledger.find(engine, spec.name, identity)
+    ended = row and Conclusion(
+        spec.name, identity, row.action, row.reason, row.from_version, row.to_version
+    )  # fmt: skip
+    why = _why(claim.state, claim.holder)
+    return Attempt(identity, claim.acquired, why, owner, as_of, reason, decision, ended)
 
 
 @contextmanager

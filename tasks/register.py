@@ -1,8 +1,4 @@
-"""Versions and champions: registered whole, moved in one place, believed only when their files match.
-
-The tasks here need of a training and an evaluation what `TrainedLike` and `EvaluatedLike` in
-`tasks.store.bundles` name, whatever their types.
-"""
+"""Versions and champions: registered whole, moved in one place, believed only when their files match."""
 
 from __future__ import annotations
 
@@ -20,11 +16,12 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.bundle import plain
 from tasks.core.dataset import Dataset
 from tasks.core.errors import PromotionRefused, RegistryError
+from tasks.core.results import Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import ledger, moves, registry, runs
-from tasks.store.bundles import EvaluatedLike, TrainedLike, write_bundle
+from tasks.store.bundles import write_bundle
 from tasks.store.locks import file_lock
 from tasks.store.mlflow_client import registry_errors
 from tasks.store.models import own_types
@@ -82,8 +79,8 @@ def save_snapshot(dataset: Dataset, spec: ModelSpec, *, settings: Settings | Non
 def register_version(
     spec: ModelSpec,
     attempt: str,
-    trained: TrainedLike,
-    evaluated: EvaluatedLike,
+    trained: Trained,
+    evaluated: Evaluated,
     reference: Mapping[str, Any] | str,  # Any: the reference profile as JSON
     snapshot: Dataset,
     decision: Mapping[str, Any],  # Any: JSON

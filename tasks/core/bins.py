@@ -27,7 +27,8 @@ class Bins:
 
     Numeric: cell i holds edges[i-1] < x <= edges[i]; the two outer cells are open, so no value is out of
     range. Categorical: one cell per category, and a last one for everything else. `singles` is how many
-    values the reference showed exactly once: as often, a window shows something the reference did not.
+    values the reference showed exactly once: as often, a window shows something the reference did not;
+    `doubles`, those it showed twice, say how uncertain that is.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Bins:
     complete: bool = True  # whether "unseen" can be told from what is kept here
     masked: bool = False
     singles: int = 0
+    doubles: int = 0
 
     @property
     def cells(self) -> int:
@@ -90,9 +92,10 @@ def numeric_bins(name: str, column: Column, *, masked: bool = False) -> Bins:
     distinct, times = np.unique(finite, return_counts=True)
     center, scale = _moments(finite)
     if not masked and len(distinct) <= MAX_BINS and 4 * len(distinct) <= max(len(finite), 4):
-        singles = int((times == 1).sum())
+        once, twice = int((times == 1).sum()), int((times == 2).sum())
         values = tuple(distinct.tolist())
-        return Bins(name, "numeric", _around(distinct), values, None, None, center, scale, singles=singles)
+        edges = _around(distinct)
+        return Bins(name, "numeric", edges, values, center=center, scale=scale, singles=once, doubles=twice)
     parts = min(MAX_BINS, len(finite) // 5 if masked else len(finite))
     ranks = (np.arange(1, parts) * len(finite)) // parts if parts > 1 else np.array([], dtype=np.int64)
     cuts = np.unique(finite[np.maximum(ranks - 1, 0)])
@@ -115,10 +118,16 @@ def category_bins(name: str, column: Column, *, key: bytes | None = None) -> Bin
     names = [mask(name, label, key) if key else label for label in read.labels]
     ordered = sorted(zip(read.counts.tolist(), names, strict=True), key=lambda pair: (-pair[0], pair[1]))
     kept = tuple(label for _, label in ordered[:MAX_CATEGORIES])
-    singles = sum(1 for times, _ in ordered if times == 1)
+    once, twice = (sum(1 for times, _ in ordered if times == often) for often in (1, 2))
     complete = 0 < len(ordered) <= MAX_CATEGORIES
     return Bins(
-        name, "categorical", categories=kept, complete=complete, masked=key is not None, singles=singles
+        name,
+        "categorical",
+        categories=kept,
+        complete=complete,
+        masked=key is not None,
+        singles=once,
+        doubles=twice,
     )
 
 

@@ -58,7 +58,8 @@ def pick(
 ) -> tuple[Ints, Resolution]:
     """Return the positions that `resolve` keeps, in its order, looking only at key and times.
 
-    `content` gives the whole rows at some positions; it is asked once, for the rows whose key is not
+    Keys may be ordered categories: then only their codes are used. `content` gives the whole rows at some
+    positions; it is asked once, for the rows whose key is not
     unique, so that a large table need not be held as a frame.
     """
     times = _moments(light, spec.source.timestamp)
@@ -88,9 +89,18 @@ def pick(
 
 
 def _owners(key: pd.Series[Any]) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    codes, uniques = pd.factorize(key, use_na_sentinel=True)
+    if _is_ranked(key):
+        codes, count = key.cat.codes.to_numpy(), len(key.cat.categories)
+    else:
+        codes, uniques = pd.factorize(key, use_na_sentinel=True)
+        count = len(uniques)
     without_key = codes < 0
-    return np.where(without_key, len(uniques), codes).astype(np.int64), without_key
+    return np.where(without_key, count, codes).astype(np.int64, copy=False), without_key
+
+
+def _is_ranked(key: pd.Series[Any]) -> bool:
+    """Whether the keys come as ordered categories: then their codes say all there is to know."""
+    return isinstance(key.dtype, pd.CategoricalDtype) and bool(key.dtype.ordered)
 
 
 def _moments(light: pd.DataFrame, column: str | None) -> Ints:
@@ -123,6 +133,8 @@ def _in_order(positions: Ints, times: Ints, key: pd.Series[Any], last_resort: Ha
 
 
 def _rank(key: pd.Series[Any]) -> npt.NDArray[np.intp]:
+    if _is_ranked(key):
+        return np.asarray(key.cat.codes, dtype=np.intp)
     values = key if pd.api.types.is_numeric_dtype(key.dtype) else key.astype(str)
     return pd.factorize(values.where(key.notna()), sort=True)[0]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -63,24 +64,22 @@ class Stageplay:
 
     def end(self, summary: Summary, folder: Path) -> None:
         """Print the table of windows, the totals, and where the report is."""
-        table = Table(title=f"{summary.model}: {summary.metric} held, window by window", show_edge=False)
-        for name in (
-            "window",
-            "rows",
-            "version",
-            "loop",
-            "never retrained",
-            "verdict",
-            "decision",
-            "outcome",
-        ):
-            table.add_column(name, justify="right" if name in {"rows", "loop", "never retrained"} else "left")
+        table = Table(title=f"{summary.model}: {summary.metric} held, window by window", box=SIMPLE)
+        for name in ("window", "rows", "served by", "loop", "never", "verdict", "decision"):
+            right = name in {"rows", "loop", "never"}
+            table.add_column(name, justify="right" if right else "left", no_wrap=True)
         for item in summary.windows:
+            cause = f" {item.cause}" if item.cause not in {"", "none"} else ""
+            end = f" → {item.outcome}" if item.outcome else ""
             table.add_row(
-                f"{item.start:%Y-%m-%d}", str(item.rows), f"v{item.version}", shown(item.score),
-                shown(item.never_score), _coloured(item.verdict), f"{item.decision} {item.cause}",
-                item.outcome,
-            )  # fmt: skip
+                f"{item.start:%Y-%m-%d}",
+                str(item.rows),
+                f"v{item.version}",
+                shown(item.score),
+                shown(item.never_score),
+                _coloured(item.verdict),
+                f"{item.decision}{cause}{end}",
+            )
         self._console.print(table)
         for sentence in summary.sentences():
             self._console.print(sentence)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +120,7 @@ def assemble(
     if table.num_rows:
         inside = _inside(table.column(spec.source.timestamp), window)
         light = _light(table, spec)
-        relevant, distinct = _relevant(light[spec.source.key].to_numpy(), inside)
+        relevant, distinct = _relevant(light[spec.source.key].cat.codes.to_numpy(), inside)
         if len(relevant) < len(light):
             light = light.iloc[relevant]
         picked, resolution = pick(light, spec, lambda positions: _frame(table, relevant[positions]))
@@ -144,14 +145,13 @@ def assemble(
 
 
 def _relevant(
-    key: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]
+    codes: npt.NDArray[np.signedinteger[Any]], inside: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], int]:
     """Positions of every version of the keys that have one in the window, and how many keys these are."""
-    known = ~np.isnan(key)
-    rank = np.where(known, key, 0).astype(np.int64)
-    wanted = np.zeros(int(rank.max()) + 1, dtype=bool)
-    wanted[rank[inside & known]] = True
-    return np.flatnonzero(inside | (known & wanted[rank])).astype(np.int64), int(wanted.sum())
+    wanted = np.zeros(int(codes.max()) + 2, dtype=bool)  # the last place is that of no key: code -1
+    wanted[codes[inside]] = True
+    wanted[-1] = False
+    return np.flatnonzero(inside | wanted[codes]).astype(np.int64, copy=False), int(wanted.sum())
 
 
 def _write(
@@ -199,22 +199,36 @@ def _as_read(times: pa.ChunkedArray) -> pa.DataType:
 
 
 def _light(table: pa.Table, spec: ModelSpec) -> pd.DataFrame:
-    """Key and times as numbers: a key becomes its rank, so that no text is copied into Python objects."""
+    """Key and times as numbers, so that no text is copied into Python objects."""
     source = spec.source
-    key = table.column(source.key)
-    key = key.cast(pa.string()) if pa.types.is_null(key.type) else key
-    encoded = key.dictionary_encode().combine_chunks()
-    words = encoded.dictionary
-    rank = np.empty(len(words), dtype=np.float64)
-    rank[pc.array_sort_indices(words).to_numpy(zero_copy_only=False)] = np.arange(len(words))
-    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    light = pd.DataFrame({source.key: np.append(rank, np.nan)[codes]}, copy=False)
-    del encoded, words, rank, codes
+    codes = _codes(table.column(source.key))
+    pa.default_memory_pool().release_unused()
+    ranks = pd.RangeIndex(int(codes.max()) + 1)
+    light = pd.DataFrame({source.key: pd.Categorical.from_codes(codes, ranks, ordered=True)}, copy=False)
     for name in (source.timestamp, source.updated):
         if name:
             light[name] = table.column(name).to_pandas().to_numpy(dtype="datetime64[us]")
-    pa.default_memory_pool().release_unused()
     return light
+
+
+def _codes(key: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    """The rank of each key among the different keys, -1 for none; by sorting, which needs no hash table."""
+    if pa.types.is_floating(key.type):
+        key = pc.if_else(pc.is_nan(key), pa.scalar(None, key.type), key)
+    elif not (pa.types.is_integer(key.type) or pa.types.is_timestamp(key.type)):
+        key = key.cast(pa.string())
+    order = pc.sort_indices(key, null_placement="at_end")
+    known = len(key) - key.null_count
+    in_order = key.take(order.slice(0, known)).combine_chunks()
+    first = np.ones(known, dtype=bool)
+    if known:
+        first[1:] = pc.not_equal(in_order.slice(1), in_order.slice(0, known - 1)).to_numpy(
+            zero_copy_only=False
+        )
+    del in_order
+    codes = np.full(len(key), -1, dtype=np.int32)
+    codes[order.slice(0, known).to_numpy()] = np.cumsum(first, dtype=np.int32) - 1
+    return codes
 
 
 def _inside(values: pa.ChunkedArray, window: Window) -> npt.NDArray[np.bool_]:

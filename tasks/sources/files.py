@@ -54,9 +54,12 @@ class FileSource:
         if not self._s3:
             return pafs.LocalFileSystem()
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        if endpoint is None and region is None:
+            region = pafs.resolve_s3_region(self._pattern.split("/", 1)[0])
         return pafs.S3FileSystem(
             endpoint_override=endpoint,
-            region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+            region=region,
             connect_timeout=10,
             request_timeout=60,
             retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=3),

@@ -7,7 +7,6 @@ accepts any trusted name under any loader, and picks a bit generator by a name i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +17,7 @@ def _words(*lines: str) -> list[str]:
     return " ".join(lines).split()
 
 
-_BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
+_BIT_GENERATORS = ('"PCG64"', '"PCG64DXSM"', '"MT19937"', '"Philox"', '"SFC64"')  # as JSON text
 _CHECK_ARRAY = "sklearn.utils.validation.check_array"
 _UFUNC_MODULES = ("numpy", "numpy.core._multiarray_umath", "numpy._core._multiarray_umath")
 _UFUNCS = _words(
@@ -158,13 +157,18 @@ def _refused_inside(loader: str, node: dict[str, Any]) -> Iterator[str]:  # Any:
             yield f"functools.partial of {_full_name(function)}"
     if loader == "DictNode" and "bit_generator" in inner:
         name = inner["bit_generator"]
-        if not isinstance(name, dict) or name.get("content") not in map(json.dumps, _BIT_GENERATORS):
+        if not isinstance(name, dict) or name.get("content") not in _BIT_GENERATORS:
             yield "an unknown bit generator"
-    if loader == "RandomGeneratorNode":
-        state = inner.get("bit_generator")
-        is_plain = isinstance(state, dict) and state.get("__loader__") == "DictNode"
-        if not is_plain or "bit_generator" not in (state.get("content") or {}):
-            yield "a random generator without its name"
+    if loader == "RandomGeneratorNode" and not _is_named(inner.get("bit_generator")):
+        yield "a random generator without its name"
+
+
+def _is_named(state: object) -> bool:
+    """Tell whether the state of a bit generator is a plain mapping that names it, checked as any other is."""
+    if not isinstance(state, dict) or state.get("__loader__") != "DictNode":
+        return False
+    content = state.get("content")
+    return isinstance(content, dict) and "bit_generator" in content
 
 
 def _full_name(node: object) -> str:

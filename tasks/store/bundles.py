@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tasks.core.bundle import (
     GOLDEN,
@@ -25,56 +25,12 @@ from tasks.core.bundle import (
 from tasks.core.dataset import Dataset
 from tasks.core.errors import RegistryError
 from tasks.core.golden import choose_golden, with_answers
+from tasks.core.results import Evaluated, Trained
 from tasks.core.spec import ModelSpec
-from tasks.core.window import Window
 from tasks.store.mlmodel import write_mlmodel
 from tasks.store.models import load_model
 from tasks.store.provenance import code_state
 from tasks.store.registry import answers_of
-
-
-class TrainedLike(Protocol):
-    """What a bundle needs to know of a training; `tasks.train.Trained` has it."""
-
-    @property
-    def model_path(self) -> str: ...  # noqa: D102 - named by the training's own type
-    @property
-    def holdout_path(self) -> str: ...  # noqa: D102
-    @property
-    def holdout_rows(self) -> int: ...  # noqa: D102
-    @property
-    def train_rows(self) -> int: ...  # noqa: D102
-    @property
-    def cut(self) -> datetime: ...  # noqa: D102
-    @property
-    def train_window(self) -> Window: ...  # noqa: D102
-    @property
-    def params(self) -> Mapping[str, Any]: ...  # noqa: D102 - Any: estimator parameters
-    @property
-    def seconds(self) -> float: ...  # noqa: D102
-    @property
-    def train_keys_sha256(self) -> str: ...  # noqa: D102
-
-
-class EvaluatedLike(Protocol):
-    """What a bundle needs to know of an evaluation; `tasks.evaluate.Evaluated` has it."""
-
-    @property
-    def decision(self) -> object: ...  # noqa: D102 - named by the evaluation's own type
-    @property
-    def metrics(self) -> Mapping[str, float]: ...  # noqa: D102
-    @property
-    def champion_metrics(self) -> Mapping[str, float]: ...  # noqa: D102
-    @property
-    def baseline(self) -> float: ...  # noqa: D102
-    @property
-    def holdout_rows(self) -> int: ...  # noqa: D102
-    @property
-    def promise(self) -> float: ...  # noqa: D102
-    @property
-    def promise_low(self) -> float: ...  # noqa: D102
-    @property
-    def promise_high(self) -> float: ...  # noqa: D102
 
 
 def write_bundle(
@@ -82,8 +38,8 @@ def write_bundle(
     spec: ModelSpec,
     attempt: str,
     *,
-    trained: TrainedLike,
-    evaluated: EvaluatedLike,
+    trained: Trained,
+    evaluated: Evaluated,
     reference: Mapping[str, Any] | str,  # Any: the reference profile as JSON
     snapshot: Dataset,
     decision: Mapping[str, Any],  # Any: JSON
@@ -99,7 +55,7 @@ def write_bundle(
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    model = load_model(trained.model_path, also=also)
+    model = load_model(trained.model_path, sha256=trained.model_sha256 or None, also=also)
     shutil.copyfile(trained.model_path, folder / MODEL)
     (folder / SPEC).write_text(_spec_json(spec), "utf-8")
     (folder / REFERENCE).write_text(_reference_json(reference), "utf-8")
@@ -126,25 +82,31 @@ def write_bundle(
         training=_training(trained, evaluated),
     )
     (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
-    # As it will be read back, so that both sides hold the same types.
-    return replace(Manifest.from_json(manifest.to_json()))
+    return Manifest.from_json(manifest.to_json())  # as it will be read back, with the same types
 
 
-def _promise(spec: ModelSpec, evaluated: EvaluatedLike) -> Promise:
-    value, low, high = (plain(float(x)) for x in _three(evaluated))
+def _promise(spec: ModelSpec, evaluated: Evaluated) -> Promise:
+    value, low, high = plain([evaluated.promise, evaluated.promise_low, evaluated.promise_high])
     return Promise(spec.metric, value, low, high, evaluated.holdout_rows)
 
 
-def _three(evaluated: EvaluatedLike) -> tuple[float, float, float]:
-    return evaluated.promise, evaluated.promise_low, evaluated.promise_high
-
-
-def _training(trained: TrainedLike, evaluated: EvaluatedLike) -> dict[str, Any]:  # Any: JSON
+def _training(trained: Trained, evaluated: Evaluated) -> dict[str, Any]:  # Any: JSON
     record = {
         name: getattr(trained, name)
-        for name in ("train_rows", "holdout_rows", "params", "seconds", "train_keys_sha256")
+        for name in (
+            "train_rows",
+            "holdout_rows",
+            "params",
+            "seconds",
+            "train_keys_sha256",
+            "unlabelled_rows",
+            "dropped_for_group",
+        )
     }
-    scores = {name: getattr(evaluated, name) for name in ("metrics", "champion_metrics", "baseline")}
+    scores = {
+        name: getattr(evaluated, name)
+        for name in ("metrics", "champion_metrics", "baseline", "champion_version")
+    }
     return dict(plain({**record, **scores}))
 
 

@@ -42,6 +42,7 @@ CHAMPION = "champion"
 PREVIOUS = "previous"
 TAG_ATTEMPT = "evergreen.attempt"
 TAG_DIGEST = "evergreen.digest"
+_NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a model; of an alias
 _SERVE_NOTHING = "keep serving what serves; restore the artifact or promote another version"
 
 
@@ -120,8 +121,8 @@ def find_alias(name: str, alias: str, *, settings: Settings | None = None) -> Ve
     with registry_errors(f"looking up the {alias}", name):
         try:
             return as_version(client.get_model_version_by_alias(name, alias))
-        except MlflowException:
-            if not _surely_without(client, name, alias):
+        except MlflowException as err:
+            if err.error_code not in _NOT_FOUND or not _surely_without(client, name, alias):
                 raise
             return None
 

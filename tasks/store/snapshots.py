@@ -52,7 +52,7 @@ def _keep_local(dataset: Dataset, target: Path) -> None:
     if not target.exists():
         draft = target.with_name(f".{target.name}.{os.getpid()}.part")
         shutil.copyfile(dataset.path, draft)
-        draft.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+        draft.chmod(stat.S_IRUSR | stat.S_IRGRP)
         try:
             os.link(draft, target)  # fails if the name is taken, where a rename would replace it
         except FileExistsError:
@@ -90,7 +90,8 @@ def filesystem(url: str) -> tuple[FileSystem, str]:
     from pyarrow.fs import FileSystem, S3FileSystem
 
     if not url.startswith("s3://"):
-        return FileSystem.from_uri(url)
+        files, path = FileSystem.from_uri(url)
+        return files, str(path)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return S3FileSystem(endpoint_override=endpoint, region=region), url.removeprefix("s3://")

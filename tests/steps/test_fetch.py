@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from tasks.core.window import Window
 from tasks.fetch import commit_watermark, fetch_labels, fetch_training, fetch_window
 from tasks.settings import Settings
+from tasks.sources import selection
 from tasks.store import watermarks
 from tasks.store.engine import open_store
 from tests.make import START, make_frame, make_spec, spec_block
@@ -332,15 +333,36 @@ def test_increments_that_are_gone_or_of_another_spec_are_not_used(
     assert list(rows_of(second.dataset).columns) == spec.columns
 
 
-def test_after_many_increments_one_whole_fetch_replaces_them(postgres_url: str, settings: Settings) -> None:
+@pytest.mark.parametrize("change", ["longer window", "earlier as_of"])
+def test_a_window_that_starts_before_the_increments_is_read_whole(
+    postgres_url: str, settings: Settings, change: str
+) -> None:
+    frame = make_frame(560, days=56)
+    into_postgres(postgres_url, frame)
+    spec = spec_for(postgres_url)
+    late, early = AS_OF + timedelta(days=14), AS_OF + timedelta(days=7)
+    commit_watermark.fn(spec, fetch_training.fn(spec, late, settings=settings), "one", settings=settings)
+    as_of, days = (late, 42) if change == "longer window" else (early, 28)
+    spec = spec.model_copy(update={"window": spec.window.model_copy(update={"training": f"{days}d"})})
+    fetched = fetch_training.fn(spec, as_of, settings=settings)
+    assert fetched.dataset.rows == days * 10
+    commit_watermark.fn(spec, fetched, "two", settings=settings)
+    again = fetch_training.fn(spec, late, settings=settings)
+    assert again.dataset.rows == days * 10
+
+
+def test_after_many_increments_one_whole_fetch_replaces_them(
+    postgres_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "MOST_INCREMENTS", 3)
     spec = spec_for(postgres_url)
     into_postgres(postgres_url, make_frame(560, days=56))
     held = []
-    for day in range(18):
+    for day in range(5):
         fetched = fetch_training.fn(spec, AS_OF + timedelta(days=day), settings=settings)
         commit_watermark.fn(spec, fetched, f"attempt-{day}", settings=settings)
         held.append(len(fetched.increments))
-    assert held == [*range(1, 17), 1, 2]
+    assert held == [1, 2, 3, 1, 2]
     assert len(list((settings.root / "rows" / "churn").iterdir())) == 2
 
 

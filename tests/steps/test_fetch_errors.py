@@ -214,6 +214,24 @@ def test_an_s3_that_is_away_is_worth_a_retry(
     assert isinstance(error_of(spec_for("s3://bucket/rows.parquet"), settings), SourceUnavailable)
 
 
+class _Ended:
+    """The state of a task run that raised, as Prefect hands it to a retry condition."""
+
+    def __init__(self, error: Exception):
+        self._error = error
+
+    def result(self) -> None:
+        raise self._error
+
+
+def test_only_an_absent_source_is_tried_again() -> None:
+    condition = fetch_training.retry_condition_fn
+    assert fetch_training.retries == 2
+    assert condition(None, None, _Ended(SourceUnavailable("a", "b", "c")))
+    for error in (FetchError("a"), ContractError("a"), SpecError("a"), ValueError("a")):
+        assert not condition(None, None, _Ended(error))
+
+
 # --- the web -------------------------------------------------------------------------------------------
 
 

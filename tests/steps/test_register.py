@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
 from pydantic import SecretStr
 from threadpoolctl import threadpool_limits
 
@@ -31,43 +32,19 @@ from tasks.core.dataset import Dataset
 from tasks.core.errors import PromotionRefused, RegistryError
 from tasks.core.gate import GateDecision
 from tasks.core.pipeline import build_pipeline
+from tasks.core.results import Evaluated, Trained
 from tasks.core.window import Window
 from tasks.register import Version
 from tasks.settings import Settings
 from tasks.store import ledger, registry, runs
 from tasks.store.engine import open_store
 from tasks.store.mlflow_client import open_client
-from tasks.store.models import load_model, save_model
+from tasks.store.models import load_model, own_types, save_model
 from tests.make import START, make_frame, make_spec
 
 WINDOW = Window(START, START + timedelta(days=28))
 CUT = START + timedelta(days=22)
 LATER = WINDOW.end + timedelta(days=2)
-
-
-@dataclass(frozen=True)
-class Trained:
-    model_path: str
-    holdout_path: str
-    train_rows: int = 240
-    holdout_rows: int = 60
-    cut: datetime = CUT
-    train_window: Window = WINDOW
-    params: dict[str, Any] = field(default_factory=lambda: {"max_iter": 5})
-    seconds: float = 0.5
-    train_keys_sha256: str = "k" * 64
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    decision: GateDecision
-    metrics: dict[str, float]
-    champion_metrics: dict[str, float] = field(default_factory=dict)
-    baseline: float = 0.5
-    holdout_rows: int = 60
-    promise: float = 0.8
-    promise_low: float = 0.7
-    promise_high: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -84,10 +61,6 @@ SMALL = {"class": "sklearn.ensemble.HistGradientBoostingClassifier", "params": {
 SPEC_ = make_spec(estimator=SMALL)
 
 
-def nothing_decided() -> GateDecision:
-    return GateDecision("promote", ("no champion",), 0.8, float("nan"), 0.3, 0.1, 0.4, 60)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("made")
@@ -100,8 +73,28 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     frame.to_parquet(folder / "rows.parquet")
     data = (folder / "rows.parquet").read_bytes()
     return Made(
-        Trained(str(folder / MODEL), str(folder / "holdout.parquet")),
-        Evaluated(nothing_decided(), {"roc_auc": 0.8, "accuracy": 0.7, "odd": float("nan")}),
+        Trained(
+            model_path=str(folder / MODEL),
+            train_rows=240,
+            holdout_path=str(folder / "holdout.parquet"),
+            holdout_rows=60,
+            cut=CUT,
+            train_window=WINDOW,
+            params={"max_iter": 3},
+            seconds=0.5,
+            train_keys_sha256="k" * 64,
+            guess=((0, 0.7), (1, 0.3)),
+        ),
+        Evaluated(
+            decision=GateDecision("promote", ("no champion",), 0.8, float("nan"), 0.3, 0.1, 0.4, 60),
+            metrics={"roc_auc": 0.8, "accuracy": 0.7, "odd": float("nan")},
+            champion_metrics={},
+            baseline=0.5,
+            holdout_rows=60,
+            promise=0.8,
+            promise_low=0.7,
+            promise_high=float("nan"),
+        ),
         Dataset(str(folder / "rows.parquet"), 300, digest_of(data), WINDOW),
         frame,
     )
@@ -190,7 +183,7 @@ def test_the_run_behind_a_version_is_named_ended_and_says_what_happened(made: Ma
     assert run.data.metrics["roc_auc"] == 0.8
     assert run.data.metrics["promise"] == 0.8
     assert "odd" not in run.data.metrics
-    assert run.data.params == {"max_iter": "5", "metric": "roc_auc"}
+    assert run.data.params == {"max_iter": "3", "metric": "roc_auc"}
     assert run.data.tags["evergreen.snapshot"] == made.snapshot.sha256
     assert run.inputs.dataset_inputs[0].dataset.digest == made.snapshot.sha256[:36]
 
@@ -258,6 +251,11 @@ def test_a_hostile_model_file_is_refused_and_leaves_no_version(
     with pytest.raises(RegistryError, match="no skops file"):
         a_version(made, place, trained=replace(made.trained, model_path=str(bad)))
     assert open_client(place).search_registered_models() == []
+
+
+def test_a_model_file_changed_since_it_was_trained_is_refused(made: Made, place: Settings) -> None:
+    with pytest.raises(RegistryError, match="digest"):
+        a_version(made, place, trained=replace(made.trained, model_sha256="0" * 64))
 
 
 def test_an_unreadable_reference_or_an_empty_holdout_is_refused(
@@ -444,8 +442,8 @@ def test_required_turns_no_champion_into_an_error(place: Settings) -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        mlflow.MlflowException("gone", error_code=5),  # RESOURCE_DOES_NOT_EXIST says any HTTP 404 too
-        mlflow.MlflowException("down", error_code=1),
+        mlflow.MlflowException("gone", error_code=RESOURCE_DOES_NOT_EXIST),  # a version, or any HTTP 404
+        mlflow.MlflowException("down", error_code=INTERNAL_ERROR),
         ConnectionError("no route"),
         sqlite3.OperationalError("database is locked"),
     ],
@@ -460,6 +458,8 @@ def test_a_fault_while_looking_for_the_champion_is_not_no_champion(
         raise fault
 
     monkeypatch.setattr(MlflowClient, method, broken)
+    with pytest.raises(RegistryError):
+        registry.find_champion("churn", settings=place)  # without the ledger, which would notice too
     with pytest.raises(RegistryError):
         register.champion.fn("churn", settings=place)
 
@@ -713,3 +713,65 @@ def test_versions_live_on_s3_when_the_artifact_root_does(made: Made, place: Sett
     info = register.champion.fn("churn", settings=remote)
     assert info.version == 1
     load_model(info.model_path, sha256=info.manifest.files[MODEL])
+
+
+def test_a_regressor_is_registered_and_served_like_a_classifier(
+    made: Made, place: Settings, tmp_path: Path
+) -> None:
+    spec = make_spec(
+        task="regression",
+        label={"column": "spend"},
+        features={"numeric": ["tenure"], "categorical": ["plan"]},
+        contract={},
+        metric="neg_root_mean_squared_error",
+        estimator={"class": "sklearn.linear_model.Ridge"},
+    )
+    save_model(build_pipeline(spec).fit(made.frame, made.frame["spend"]), tmp_path / MODEL)
+    version = a_version(
+        made, place, spec=spec, trained=replace(made.trained, model_path=str(tmp_path / MODEL))
+    )
+    moved(version, place)
+    info = register.champion.fn("churn", settings=place)
+    assert info.classes is None
+    assert "__probability_0__" not in pd.read_parquet(Path(info.path) / GOLDEN)
+
+
+def test_a_users_own_transformer_is_served_once_the_ledger_vouches_for_its_version(
+    made: Made, place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_features.py").write_text(OWN_FEATURES)
+    monkeypatch.syspath_prepend(tmp_path)
+    estimator = {"class": "sklearn.linear_model.Ridge", "preprocess": "own_features:build"}
+    spec = make_spec(
+        task="regression",
+        label={"column": "spend"},
+        features={"numeric": ["tenure"]},
+        contract={},
+        metric="r2",
+        estimator=estimator,
+    )
+    model = build_pipeline(spec).fit(made.frame, made.frame["spend"])
+    also = own_types(spec)
+    assert also == ("own_features.Filled",)
+    save_model(model, tmp_path / MODEL, also=also)
+    trained = replace(made.trained, model_path=str(tmp_path / MODEL))
+    version = a_version(made, place, spec=spec, trained=trained)
+    register.move_champion.fn(
+        spec, version, actor="gate", reason="x", decision_id="d", as_of=LATER, settings=place
+    )
+    with pytest.raises(RegistryError, match=r"own_features\.Filled"):
+        registry.champion("churn", settings=place)
+    assert register.champion.fn("churn", settings=place).version == 1
+
+
+OWN_FEATURES = """
+from sklearn.base import BaseEstimator, TransformerMixin
+class Filled(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        self.mean_ = float(X.mean().iloc[0])
+        return self
+    def transform(self, X):
+        return X.fillna(self.mean_).to_numpy()
+def build():
+    return Filled()
+"""

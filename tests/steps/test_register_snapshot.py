@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tests.make import START, make_frame, make_spec
 
 from tasks.core.bundle import digest_of
 from tasks.core.dataset import Dataset
@@ -21,6 +20,7 @@ from tasks.register import save_snapshot
 from tasks.settings import Settings
 from tasks.store import provenance, snapshots
 from tasks.store.provenance import code_state, pinned_requirements
+from tests.make import START, make_frame, make_spec
 
 SPEC_ = make_spec()
 
@@ -39,7 +39,7 @@ def test_a_snapshot_is_the_same_rows_under_their_digest_and_read_only(
     assert kept.path == f"{settings.artifact_root}/snapshots/{rows.sha256}.parquet"
     assert (kept.rows, kept.sha256, kept.window, kept.missing) == (200, rows.sha256, rows.window, ("b",))
     assert digest_of(Path(kept.path).read_bytes()) == rows.sha256
-    assert stat.S_IMODE(Path(kept.path).stat().st_mode) == 0o444
+    assert stat.S_IMODE(Path(kept.path).stat().st_mode) == 0o440
     pd.testing.assert_frame_equal(pd.read_parquet(kept.path), make_frame(200))
 
 
