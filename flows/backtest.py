@@ -7,7 +7,7 @@ from prefect import flow
 from tasks.backtest import run_backtest
 from tasks.cli import run_flow
 from tasks.clock import now_or
-from tasks.core.backtest_result import Backtest
+from tasks.core.replay.backtest_result import Backtest
 from tasks.core.spec import ModelSpec
 from tasks.fetch import fetch_window, time_range
 from tasks.publish import publish_backtest

@@ -49,7 +49,11 @@ def detect_drift(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool =
         publish_drift(spec, verdict, window)
 
     evidence = gather_evidence(
-        spec, moment, window, version=version, champion_trained=incumbent.manifest.created if incumbent else None
+        spec,
+        moment,
+        window,
+        version=version,
+        champion_trained=incumbent.manifest.created if incumbent else None,
     )
     decision = reach_decision(spec, evidence, dry_run=dry_run)
     launched = None

@@ -54,7 +54,11 @@ def monitor(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = Fals
         publish_performance(spec, verdict, window)
 
     evidence = gather_evidence(
-        spec, moment, window, version=version, champion_trained=incumbent.manifest.created if incumbent else None
+        spec,
+        moment,
+        window,
+        version=version,
+        champion_trained=incumbent.manifest.created if incumbent else None,
     )
     decision = reach_decision(spec, evidence, dry_run=dry_run)
     launched = None

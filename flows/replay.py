@@ -11,17 +11,17 @@ from flows.detect_drift import detect_drift
 from flows.monitor import monitor
 from flows.retrain import retrain
 from tasks.cli import run_flow
-from tasks.core.replay_summary import Summary
+from tasks.core.replay.summary import Summary
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.fetch import fetch_labels, fetch_window, time_range
 from tasks.publish import publish_replay
 from tasks.register import champion
-from tasks.score import score_window
-from tasks.settings import result_folder
 from tasks.replay.show import Stageplay
 from tasks.replay.stage import history_stage, simulated_stage, state_below
 from tasks.replay.story import Story
+from tasks.score import score_window
+from tasks.settings import result_folder
 from tasks.validate import validate
 
 

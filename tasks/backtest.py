@@ -8,9 +8,9 @@ from prefect.cache_policies import NO_CACHE
 from rich.console import Console
 from rich.progress import Progress
 
-from tasks.core.backtest import POLICIES, run_policies
-from tasks.core.backtest_result import Backtest
 from tasks.core.dataset import Dataset
+from tasks.core.replay.backtest import POLICIES, run_policies
+from tasks.core.replay.backtest_result import Backtest
 from tasks.core.spec import ModelSpec
 from tasks.core.window import parse_duration
 from tasks.log import task_logger
@@ -19,7 +19,12 @@ from tasks.settings import Settings
 
 @task(retries=0, timeout_seconds=12 * 3600, cache_policy=NO_CACHE)
 def run_backtest(
-    spec: ModelSpec, dataset: Dataset, *, first: str = "", policies: str = "", settings: Settings | None = None
+    spec: ModelSpec,
+    dataset: Dataset,
+    *,
+    first: str = "",
+    policies: str = "",
+    settings: Settings | None = None,
 ) -> Backtest:
     """Return what each policy held and spent on this history.
 
@@ -27,7 +32,7 @@ def run_backtest(
         spec: the model.
         dataset: labelled rows, one per key.
         first: length of the first stretch; default: the training window.
-        policies: comma-separated names; default: all of `tasks.core.backtest.POLICIES`.
+        policies: comma-separated names; default: all of `tasks.core.replay.backtest.POLICIES`.
         settings: this place; its `threads` bound a fit.
 
     Raises:
@@ -47,6 +52,10 @@ def run_backtest(
         )
     for policy in result.policies:
         task_logger(__name__).info(
-            "%s: %s held %s with %d retrainings", spec.name, policy.name, policy.mean_score, policy.retrainings
+            "%s: %s held %s with %d retrainings",
+            spec.name,
+            policy.name,
+            policy.mean_score,
+            policy.retrainings,
         )
     return result

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
 from tasks.core.dataset import Dataset
-from tasks.core.policy import Decision, Evidence, decide
+from tasks.core.policy.decision import Decision, Evidence, decide
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger

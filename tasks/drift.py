@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.bins import Bins, cell_of
 from tasks.core.dataset import Dataset
-from tasks.core.drift import DriftVerdict, OuterTest, judge
+from tasks.core.drift.bins import Bins, cell_of
+from tasks.core.drift.measures.base import Pair
+from tasks.core.drift.profile import SCORE, Profile, Reference, Scores, build_reference, profile_frame
+from tasks.core.drift.values import Floats, read_numbers
+from tasks.core.drift.verdict import DriftVerdict, OuterTest, judge
 from tasks.core.errors import DriftError, WorkflowError
-from tasks.core.measures.base import Pair
-from tasks.core.pipeline import predict
-from tasks.core.profile import SCORE, Profile, Reference, Scores, build_reference, profile_frame
+from tasks.core.model.pipeline import predict
 from tasks.core.spec import ModelSpec
-from tasks.core.values import Floats, read_numbers
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store.models import load_model, own_types

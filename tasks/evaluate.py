@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.bootstrap import score_interval
-from tasks.core.bundle import ChampionRef
-from tasks.core.columns import text_column
 from tasks.core.errors import RegistryError, TrainingError
-from tasks.core.gate import GateDecision, GateEvidence, PairedScores, decide_promotion
-from tasks.core.labels import labels_of
-from tasks.core.metrics import check_metric, needs_probabilities, score
-from tasks.core.pipeline import predict
+from tasks.core.evaluation.bootstrap import score_interval
+from tasks.core.evaluation.gate import GateDecision, GateEvidence, PairedScores, decide_promotion
+from tasks.core.evaluation.metrics import check_metric, needs_probabilities, score
+from tasks.core.evaluation.scoring import Scored
+from tasks.core.model.bundle import ChampionRef
+from tasks.core.model.columns import text_column
+from tasks.core.model.labels import labels_of
+from tasks.core.model.pipeline import predict
 from tasks.core.results import Evaluated, Trained
-from tasks.core.scoring import Scored
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 from tasks.log import task_logger

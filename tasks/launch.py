@@ -16,7 +16,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from tasks.core.errors import LaunchError
-from tasks.core.policy import Decision
+from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 from tasks.log import task_logger

@@ -10,8 +10,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.performance import PerformanceVerdict, judge
-from tasks.core.policy import Evidence
+from tasks.core.evaluation.performance import PerformanceVerdict, judge
+from tasks.core.policy.decision import Evidence
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger

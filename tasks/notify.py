@@ -14,7 +14,7 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.policy import Decision
+from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings

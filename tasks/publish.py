@@ -15,10 +15,10 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.backtest_result import Backtest, backtest_sentence
-from tasks.core.chart import Figure, backtest_figure, planted_spans, replay_figure
-from tasks.core.policy import Decision
-from tasks.core.records import (
+from tasks.core.policy.decision import Decision
+from tasks.core.replay.backtest_result import Backtest, backtest_sentence
+from tasks.core.replay.chart import Figure, backtest_figure, planted_spans, replay_figure
+from tasks.core.replay.records import (
     Compared,
     Ended,
     Started,
@@ -28,15 +28,15 @@ from tasks.core.records import (
     ended_markdown,
     performance_markdown,
 )
-from tasks.core.replay_summary import Summary, shown
+from tasks.core.replay.summary import Summary, shown
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger
 
 if TYPE_CHECKING:
-    from tasks.core.contract import ContractReport
-    from tasks.core.drift import DriftVerdict
-    from tasks.core.performance import PerformanceVerdict
+    from tasks.core.data.contract import ContractReport
+    from tasks.core.drift.verdict import DriftVerdict
+    from tasks.core.evaluation.performance import PerformanceVerdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.bundle import plain
 from tasks.core.dataset import Dataset
 from tasks.core.errors import PromotionRefused, RegistryError
+from tasks.core.model.bundle import plain
 from tasks.core.results import Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger

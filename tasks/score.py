@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.dataset import Dataset
-from tasks.core.pipeline import predict
+from tasks.core.model.pipeline import predict
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings

@@ -20,15 +20,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
-from tasks.core.columns import number_column
 from tasks.core.dataset import Dataset
 from tasks.core.errors import TrainingError
-from tasks.core.labels import labels_of
-from tasks.core.pipeline import build_pipeline
+from tasks.core.model.columns import number_column
+from tasks.core.model.labels import labels_of
+from tasks.core.model.pipeline import build_pipeline
+from tasks.core.model.search import best_params
+from tasks.core.model.split import Split, split_rows
 from tasks.core.results import Trained
-from tasks.core.search import best_params
 from tasks.core.spec import ModelSpec
-from tasks.core.split import Split, split_rows
 from tasks.core.window import utc
 from tasks.log import task_logger
 from tasks.settings import Settings

@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.coerce import canonical
-from tasks.core.contract import Checked, ContractReport, check_frame
+from tasks.core.data.coerce import canonical
+from tasks.core.data.contract import Checked, ContractReport, check_frame
+from tasks.core.data.infer import contract_yaml
 from tasks.core.dataset import Dataset
 from tasks.core.errors import ContractError
-from tasks.core.infer import contract_yaml
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger

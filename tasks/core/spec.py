@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.core.errors import SpecError
-from tasks.core.metrics import check_metric
+from tasks.core.evaluation.metrics import check_metric
 from tasks.core.spec_problems import IMPORT_PATTERN, NAME_PATTERN, did_you_mean, problems_of
 from tasks.core.window import DURATION_PATTERN, parse_duration
 

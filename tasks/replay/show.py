@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tasks.core.replay_summary import Summary, WindowResult, shown
+from tasks.core.replay.summary import Summary, WindowResult, shown
 from tasks.core.spec import ModelSpec
 from tasks.replay.stage import Stage
 

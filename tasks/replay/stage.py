@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.core.errors import SpecError
-from tasks.core.simulate import Arrival, DemoYear, Phase, demo_year
+from tasks.core.replay.simulate import Arrival, DemoYear, Phase, demo_year
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.settings import Settings

@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.core.dataset import Dataset
-from tasks.core.labels import labels_of
-from tasks.core.metrics import score
-from tasks.core.pipeline import predict
-from tasks.core.replay_summary import Summary, WindowResult
+from tasks.core.evaluation.metrics import score
+from tasks.core.model.labels import labels_of
+from tasks.core.model.pipeline import predict
+from tasks.core.replay.summary import Summary, WindowResult
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.replay.stage import Stage

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.core.data.rows import Resolution, pick
 from tasks.core.dataset import Dataset
-from tasks.core.rows import Resolution, pick
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.sources.increments import Increment, read
@@ -217,7 +217,7 @@ def _codes(key: pa.ChunkedArray) -> npt.NDArray[np.int32]:
         key = pc.if_else(pc.is_nan(key), pa.scalar(None, key.type), key)
     elif not (pa.types.is_integer(key.type) or pa.types.is_timestamp(key.type)):
         key = key.cast(pa.string())
-    order = pc.sort_indices(key, null_placement="at_end")
+    order = pc.sort_indices(key)  # those without one at the end
     known = len(key) - key.null_count
     in_order = key.take(order.slice(0, known)).combine_chunks()
     first = np.ones(known, dtype=bool)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.data.renames import likely_renames
 from tasks.core.errors import ContractError
-from tasks.core.renames import likely_renames
 from tasks.core.spec import ModelSpec
 from tasks.sources.times import to_utc
 from tasks.sources.where import Where, columns_of, matches

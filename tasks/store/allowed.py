@@ -186,7 +186,7 @@ def _estimators() -> frozenset[str]:
 @lru_cache(maxsize=1)
 def _own_estimators() -> frozenset[str]:
     """Name the estimators that our own pipeline module defines, and nothing else it holds."""
-    from tasks.core import pipeline
+    from tasks.core.model import pipeline
 
     return estimators_in(pipeline)
 

@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.core.bundle import (
+from tasks.core.dataset import Dataset
+from tasks.core.errors import RegistryError
+from tasks.core.model.bundle import (
     GOLDEN,
     MANIFEST,
     MODEL,
@@ -22,9 +24,7 @@ from tasks.core.bundle import (
     plain,
     safe_url,
 )
-from tasks.core.dataset import Dataset
-from tasks.core.errors import RegistryError
-from tasks.core.golden import choose_golden, with_answers
+from tasks.core.model.golden import choose_golden, with_answers
 from tasks.core.results import Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.store.mlmodel import write_mlmodel

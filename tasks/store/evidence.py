@@ -12,8 +12,8 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from tasks.core.label_fault import suspect
-from tasks.core.policy import CheckOutcome, Evidence, cause_of, wanted_cause
+from tasks.core.policy.decision import CheckOutcome, Evidence, cause_of, wanted_cause
+from tasks.core.policy.label_fault import suspect
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration, utc
 from tasks.store import checks, ledger

@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.bundle import MODEL
-from tasks.core.golden import Answers
+from tasks.core.model.bundle import MODEL
+from tasks.core.model.golden import Answers
 from tasks.core.spec import ModelSpec
 from tasks.store.models import trusted_in
 from tasks.store.provenance import pinned_requirements

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.bundle import plain
 from tasks.core.errors import PromotionRefused, RegistryError
+from tasks.core.model.bundle import plain
 from tasks.settings import Settings
 from tasks.store import ledger
 from tasks.store.engine import open_store

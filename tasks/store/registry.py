@@ -15,7 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.bundle import (
+from tasks.core.errors import RegistryError
+from tasks.core.model.bundle import (
     GOLDEN,
     MANIFEST,
     MODEL,
@@ -26,8 +27,7 @@ from tasks.core.bundle import (
     Promise,
     digest_of,
 )
-from tasks.core.errors import RegistryError
-from tasks.core.golden import Answers, difference
+from tasks.core.model.golden import Answers, difference
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.store.mlflow_client import open_client, registry_errors
@@ -254,7 +254,7 @@ def answers_of(model: object, rows: pd.DataFrame) -> Answers:
     """Return what the model answers to these rows of features, on one thread: golden rows are few."""
     from threadpoolctl import threadpool_limits
 
-    from tasks.core.pipeline import predict
+    from tasks.core.model.pipeline import predict
 
     with threadpool_limits(1):
         given = predict(model, rows)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.bundle import Manifest
+from tasks.core.model.bundle import Manifest
 from tasks.settings import Settings
 from tasks.store.mlflow_client import experiment_id, open_client, registry_errors
 from tasks.store.registry import TAG_ATTEMPT, TAG_DIGEST, Version, as_version, downloaded, load_checked
@@ -49,7 +49,7 @@ def upload_version(
         RegistryError: when any step fails; the run is then marked as failed and there is no version.
     """
     client, name = open_client(settings), manifest.model
-    from tasks.core.bundle import MANIFEST, digest_of
+    from tasks.core.model.bundle import MANIFEST, digest_of
 
     digest = digest_of((folder / MANIFEST).read_bytes())
     with registry_errors("starting a run", name):

@@ -10,8 +10,8 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from tasks.core.backtest import run_policies
 from tasks.core.errors import SpecError
+from tasks.core.replay.backtest import run_policies
 from tests.make import START, make_spec
 
 WEEKS, ROWS = 16, 200

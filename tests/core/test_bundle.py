@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.bundle import REQUIRED, Manifest, Promise, plain, safe_url
 from tasks.core.errors import RegistryError
-from tasks.core.golden import PREDICTION, Answers, choose_golden, difference, with_answers
+from tasks.core.model.bundle import REQUIRED, Manifest, Promise, plain, safe_url
+from tasks.core.model.golden import PREDICTION, Answers, choose_golden, difference, with_answers
 from tasks.core.window import Window
 from tests.make import START, make_frame, make_spec
 

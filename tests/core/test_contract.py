@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pandera.config import config_context
 from pandera.errors import SchemaError
 
-from tasks.core.contract import Checked, build_schema, check_frame
+from tasks.core.data.contract import Checked, build_schema, check_frame
 from tasks.core.errors import ContractError
 from tasks.core.spec import ModelSpec
 from tests.make import make_frame, make_spec
@@ -606,7 +606,7 @@ def test_bad_rows_are_found_even_with_pandera_switched_off() -> None:
 
 def test_a_schema_that_disagrees_about_good_rows_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     other = build_schema(make_spec(contract={"spend": {"le": 0}}))
-    monkeypatch.setattr("tasks.core.contract._schema", lambda *_: other)
+    monkeypatch.setattr("tasks.core.data.contract._schema", lambda *_: other)
     with pytest.raises(ContractError, match="the schema refuses") as caught:
         check_frame(make_frame(50), SPEC)
     assert caught.value.__cause__ is None  # pandera's own error holds rows

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.core import checks
-from tasks.core.contract import build_schema, check_frame
+from tasks.core.data import checks
+from tasks.core.data.contract import build_schema, check_frame
 from tasks.core.errors import ContractError, SpecError
 from tests.make import make_frame, make_spec
 
@@ -63,8 +63,8 @@ def test_a_registered_check_is_found_by_name(monkeypatch: pytest.MonkeyPatch) ->
         ("some_feature_knwon", "did you mean 'some_feature_known'"),
         ("zzz", "module:function"),
         ("no_such_module:rule", "ModuleNotFoundError"),
-        ("tasks.core.checks:nothing", "AttributeError"),
-        ("tasks.core.contract_report:MAX_EXAMPLES", "no function"),
+        ("tasks.core.data.checks:nothing", "AttributeError"),
+        ("tasks.core.data.contract_report:MAX_EXAMPLES", "no function"),
         (":rule", "module:function"),
     ],
 )

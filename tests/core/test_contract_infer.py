@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.contract import check_frame
+from tasks.core.data.contract import check_frame
+from tasks.core.data.infer import contract_yaml, infer_contract
 from tasks.core.errors import ContractError
-from tasks.core.infer import contract_yaml, infer_contract
 from tests.make import make_frame, make_spec
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.renames import THRESHOLD, likely_renames, likeness
+from tasks.core.data.renames import THRESHOLD, likely_renames, likeness
 
 NAMES = st.lists(
     st.lists(

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tasks.core.drift import DriftVerdict, OuterTest, judge
+from tasks.core.drift.profile import SCORE, build_reference, profile_frame
+from tasks.core.drift.verdict import DriftVerdict, OuterTest, judge
 from tasks.core.errors import DriftError
-from tasks.core.profile import SCORE, build_reference, profile_frame
 from tests.make import make_spec
 
 NUMERIC, CATEGORICAL = 20, 10

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tasks.core.bootstrap import percentile_interval, resample, score_interval
-from tasks.core.gate import GateDecision, GateEvidence, PairedScores, decide_promotion, floor_of
-from tasks.core.metrics import score
-from tasks.core.scoring import Scored, statistic
+from tasks.core.evaluation.bootstrap import percentile_interval, resample, score_interval
+from tasks.core.evaluation.gate import GateDecision, GateEvidence, PairedScores, decide_promotion, floor_of
+from tasks.core.evaluation.metrics import score
+from tasks.core.evaluation.scoring import Scored, statistic
 from tasks.core.spec import Gate
 from tests.make import START
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.holm import share_budget
+from tasks.core.drift.holm import share_budget
 
 p_lists = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from tasks.core import label_fault
-from tasks.core.label_fault import suspect
+from tasks.core.policy import label_fault
+from tasks.core.policy.label_fault import suspect
 
 GOOD = {0: 1400, 1: 600}
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from tasks.core.bins import Bins, Counts, category_bins, count, numeric_bins
-from tasks.core.measures.base import Pair, chance
-from tasks.core.measures.ks import p_of
-from tasks.core.measures.proportions import different, more
-from tasks.core.measures.registry import MEASURES
-from tasks.core.measures.unseen_share import beyond
+from tasks.core.drift.bins import Bins, Counts, category_bins, count, numeric_bins
+from tasks.core.drift.measures.base import Pair, chance
+from tasks.core.drift.measures.ks import p_of
+from tasks.core.drift.measures.proportions import different, more
+from tasks.core.drift.measures.registry import MEASURES
+from tasks.core.drift.measures.unseen_share import beyond
 
 READ = {measure.name: measure.read for measure in MEASURES}
 

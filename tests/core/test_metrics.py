@@ -12,9 +12,15 @@ from sklearn import metrics as sk
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import get_scorer, get_scorer_names
 
-from tasks.core import metrics
-from tasks.core.metrics import check_metric, greater_is_better, is_binary_only, needs_probabilities, score
-from tasks.core.scoring import Scored, all_labels, encode, statistic
+from tasks.core.evaluation import metrics
+from tasks.core.evaluation.metrics import (
+    check_metric,
+    greater_is_better,
+    is_binary_only,
+    needs_probabilities,
+    score,
+)
+from tasks.core.evaluation.scoring import Scored, all_labels, encode, statistic
 
 CLASSIFICATION = sorted(metrics._BY_TASK["classification"])
 REGRESSION = sorted(metrics._BY_TASK["regression"])

@@ -12,9 +12,9 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest, mannwhitneyu
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
-from tasks.core.intervals import auc_interval, realised_interval, share_interval
-from tasks.core.performance import judge, lower_limit
-from tasks.core.scoring import Scored
+from tasks.core.evaluation.intervals import auc_interval, realised_interval, share_interval
+from tasks.core.evaluation.performance import judge, lower_limit
+from tasks.core.evaluation.scoring import Scored
 from tests.make import make_spec
 
 NAN = math.nan
@@ -115,14 +115,14 @@ def test_the_bootstrap_covers_the_truth_nearly_as_often_as_it_says(metric: str) 
         y = (rng.random(count) < p).astype(int)
         return Scored(y, (p > 0.4).astype(int), np.column_stack([1 - p, p]), (0, 1))
 
-    from tasks.core.metrics import score
+    from tasks.core.evaluation.metrics import score
 
     big = rows(400_000, 99)
     truth = score(big.y_true, big.prediction, big.probabilities, big.classes, metric)
     runs = 150
     hits = 0
     for run in range(runs):
-        from tasks.core.bootstrap import score_interval
+        from tasks.core.evaluation.bootstrap import score_interval
 
         found = score_interval(rows(300, run), metric, confidence=0.9, seed=run, resamples=200)
         hits += found.low <= truth <= found.high

@@ -9,11 +9,11 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from tasks.core.columns import category_text
 from tasks.core.errors import SpecError, TrainingError
-from tasks.core.labels import labels_of
-from tasks.core.metrics import score
-from tasks.core.pipeline import NATIVE_LEVELS, build_pipeline, predict
+from tasks.core.evaluation.metrics import score
+from tasks.core.model.columns import category_text
+from tasks.core.model.labels import labels_of
+from tasks.core.model.pipeline import NATIVE_LEVELS, build_pipeline, predict
 from tasks.core.spec import ModelSpec
 from tests.make import make_frame, make_spec
 

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.policy import CheckOutcome, Evidence, bad_enough, cause_of, decide, decision_id, wanted_cause
+from tasks.core.policy.decision import (
+    CheckOutcome,
+    Evidence,
+    bad_enough,
+    cause_of,
+    decide,
+    decision_id,
+    wanted_cause,
+)
 from tasks.core.window import Window
 from tests.make import make_spec
 

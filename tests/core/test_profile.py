@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.bins import FARTHEST, STEP, category_bins, cell_of, count, numeric_bins
+from tasks.core.drift.bins import FARTHEST, STEP, category_bins, cell_of, count, numeric_bins
+from tasks.core.drift.profile import SCORE, Reference, build_reference, profile_frame
 from tasks.core.errors import DriftError
-from tasks.core.profile import SCORE, Reference, build_reference, profile_frame
 from tests.make import make_frame, make_spec
 
 KEY = b"secret"

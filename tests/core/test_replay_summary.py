@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tasks.core.backtest_result import Backtest, PolicyResult, above_the_line, backtest_sentence
-from tasks.core.chart import LANES, backtest_figure, planted_spans, replay_figure, version_spans
-from tasks.core.replay_summary import Summary, WindowResult
+from tasks.core.replay.backtest_result import Backtest, PolicyResult, above_the_line, backtest_sentence
+from tasks.core.replay.chart import LANES, backtest_figure, planted_spans, replay_figure, version_spans
+from tasks.core.replay.summary import Summary, WindowResult
 
 START = datetime(2025, 3, 3, tzinfo=UTC)
 

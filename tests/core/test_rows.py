@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.rows import Resolution, resolve
+from tasks.core.data.rows import Resolution, resolve
 from tests.make import make_frame, make_spec, spec_block
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)

@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from tasks.core.simulate import DemoYear, demo_spec, demo_year
+from tasks.core.replay.simulate import DemoYear, demo_spec, demo_year
 from tasks.core.spec import parse_spec
 
 SPEC = parse_spec(demo_spec() | {"source": demo_spec()["source"] | {"url": "files/*.parquet"}})

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.errors import TrainingError
-from tasks.core.split import split_rows
+from tasks.core.model.split import split_rows
 from tests.make import START, make_frame, make_spec, spec_block
 
 END = START + timedelta(days=28)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.values import read_labels, read_numbers
+from tasks.core.drift.values import read_labels, read_numbers
 
 
 def mixed() -> pd.Series:

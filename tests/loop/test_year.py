@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import flows.replay
-from tasks.core.replay_summary import Summary, mean
+from tasks.core.replay.summary import Summary, mean
 from tasks.specfile import load_spec
 from tests.loop.plainly import plainly
 

@@ -57,7 +57,7 @@ def test_no_module_imports_against_the_arrows() -> None:
 
 
 def test_the_rooms_that_are_checked_are_those_that_exist() -> None:
-    assert {"flows.retrain", "tasks.core.policy", "tasks.store.engine", "serving"} <= set(OURS)
+    assert {"flows.retrain", "tasks.core.policy.decision", "tasks.store.engine", "serving"} <= set(OURS)
     packages = {path.parent.name for path in ROOT.glob("*/*.py") if not path.parent.name.startswith(".")}
     assert packages <= set(ROOMS), "a new room needs its line in the table of arrows"
 

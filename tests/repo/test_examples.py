@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.simulate import demo_spec
+from tasks.core.replay.simulate import demo_spec
 from tasks.core.spec import parse_spec
 from tasks.specfile import load_spec, model_blocks
 

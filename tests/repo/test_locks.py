@@ -52,7 +52,12 @@ def bound(name: str) -> Requirement:
 @pytest.mark.parametrize(
     ("name", "refused", "peer", "until"),
     [
-        ("fastapi", "0.151.0", "prefect", "3.9"),  # deploy --all ends in a 422, later the server does not import
+        (
+            "fastapi",
+            "0.151.0",
+            "prefect",
+            "3.9",
+        ),  # deploy --all ends in a 422, later the server does not import
         ("sqlalchemy", "2.1.0", "prefect", "3.9"),  # the scheduler cannot evaluate its bulk statement
     ],
 )

@@ -84,5 +84,10 @@ def test_an_extra_flag_does_its_own_thing_instead_of_running_the_flow(tmp_path: 
         """Look around."""
         called.append((spec.name, args.rows))
 
-    assert run_flow(sample, ["--model", "churn", "--config", str(config), "--look-around"], look_around=look_around) == 0
+    assert (
+        run_flow(
+            sample, ["--model", "churn", "--config", str(config), "--look-around"], look_around=look_around
+        )
+        == 0
+    )
     assert called == [("churn", 3)]

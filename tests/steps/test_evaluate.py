@@ -11,9 +11,9 @@ import pytest
 from sklearn import metrics as sk
 from threadpoolctl import threadpool_limits
 
-from tasks.core.bundle import ChampionRef
 from tasks.core.dataset import Dataset
 from tasks.core.errors import RegistryError, TrainingError
+from tasks.core.model.bundle import ChampionRef
 from tasks.core.results import Trained
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window

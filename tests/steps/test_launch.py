@@ -17,7 +17,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from tasks import launch
 from tasks.core.errors import LaunchError
-from tasks.core.policy import Decision
+from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.store import claims

@@ -54,7 +54,7 @@ from sklearn.preprocessing import (
 from threadpoolctl import threadpool_limits
 
 from tasks.core.errors import RegistryError
-from tasks.core.pipeline import build_pipeline
+from tasks.core.model.pipeline import build_pipeline
 from tasks.store.models import load_model, loads_model, save_model
 from tests.make import make_frame, make_spec
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.policy import decide, decision_id
+from tasks.core.policy.decision import decide, decision_id
 from tasks.core.window import Window
 from tasks.monitor import gather_evidence, realised_performance
 from tasks.settings import Settings

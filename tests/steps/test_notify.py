@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from tasks import notify
-from tasks.core.policy import CheckOutcome, Decision, Evidence, decide
+from tasks.core.policy.decision import CheckOutcome, Decision, Evidence, decide
 from tasks.core.window import Window
 from tasks.notify import Told, announce, settle, tell
 from tasks.settings import Settings

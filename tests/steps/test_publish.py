@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from tasks import publish
-from tasks.core.backtest_result import Backtest, PolicyResult
-from tasks.core.drift import judge
-from tasks.core.gate import GateDecision
-from tasks.core.performance import PerformanceVerdict
-from tasks.core.policy import Evidence, decide
-from tasks.core.profile import build_reference, profile_frame
-from tasks.core.replay_summary import Summary, WindowResult
+from tasks.core.drift.profile import build_reference, profile_frame
+from tasks.core.drift.verdict import judge
+from tasks.core.evaluation.gate import GateDecision
+from tasks.core.evaluation.performance import PerformanceVerdict
+from tasks.core.policy.decision import Evidence, decide
+from tasks.core.replay.backtest_result import Backtest, PolicyResult
+from tasks.core.replay.summary import Summary, WindowResult
 from tests.make import make_frame, make_spec
 
 START = datetime(2025, 12, 22, tzinfo=UTC)

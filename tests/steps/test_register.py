@@ -27,11 +27,11 @@ from pydantic import SecretStr
 from threadpoolctl import threadpool_limits
 
 from tasks import register
-from tasks.core.bundle import GOLDEN, MANIFEST, MODEL, REFERENCE, SPEC, digest_of
 from tasks.core.dataset import Dataset
 from tasks.core.errors import PromotionRefused, RegistryError
-from tasks.core.gate import GateDecision
-from tasks.core.pipeline import build_pipeline
+from tasks.core.evaluation.gate import GateDecision
+from tasks.core.model.bundle import GOLDEN, MANIFEST, MODEL, REFERENCE, SPEC, digest_of
+from tasks.core.model.pipeline import build_pipeline
 from tasks.core.results import Evaluated, Trained
 from tasks.core.window import Window
 from tasks.register import Version

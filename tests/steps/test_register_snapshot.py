@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.core.bundle import digest_of
 from tasks.core.dataset import Dataset
 from tasks.core.errors import RegistryError
+from tasks.core.model.bundle import digest_of
 from tasks.core.window import Window
 from tasks.register import save_snapshot
 from tasks.settings import Settings

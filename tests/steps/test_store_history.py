@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tasks.core.errors import RegistryError
-from tasks.core.policy import Decision
+from tasks.core.policy.decision import Decision
 from tasks.core.window import Window
 from tasks.store import alerts, checks, ledger, predictions, quarantine, watermarks
 from tasks.store.engine import writing

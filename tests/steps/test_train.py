@@ -13,11 +13,11 @@ from threadpoolctl import threadpool_limits
 
 from tasks.core.dataset import Dataset
 from tasks.core.errors import TrainingError
-from tasks.core.labels import labels_of
-from tasks.core.pipeline import build_pipeline, predict
-from tasks.core.search import best_params
+from tasks.core.model.labels import labels_of
+from tasks.core.model.pipeline import build_pipeline, predict
+from tasks.core.model.search import best_params
+from tasks.core.model.split import split_rows
 from tasks.core.spec import ModelSpec
-from tasks.core.split import split_rows
 from tasks.core.window import Window
 from tasks.settings import Settings
 from tasks.store.models import load_model
@@ -335,7 +335,7 @@ def test_the_search_finds_the_planted_parameter_and_the_model_is_fitted_with_it(
 
 
 def test_the_search_never_judges_on_rows_older_than_those_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.core import search
+    from tasks.core.model import search
 
     seen = []
     plain = search.build_pipeline

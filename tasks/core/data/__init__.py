@@ -1,0 +1,1 @@
+"""Rows into shape: one per key, and as the contract has agreed."""

@@ -1,0 +1,1 @@
+"""Profiles that add up, measures on them, and the verdict."""

@@ -1,0 +1,24 @@
+"""Every measure a verdict rests on. To add one: a file beside this, and a line here."""
+
+from __future__ import annotations
+
+from tasks.core.drift.measures.base import Measure
+from tasks.core.drift.measures.chi_square import CHI_SQUARE
+from tasks.core.drift.measures.invalid_share import INVALID_SHARE
+from tasks.core.drift.measures.jensen_shannon import JENSEN_SHANNON
+from tasks.core.drift.measures.ks import KS
+from tasks.core.drift.measures.missing_share import MISSING_SHARE
+from tasks.core.drift.measures.psi import PSI
+from tasks.core.drift.measures.unseen_share import UNSEEN_SHARE
+from tasks.core.drift.measures.wasserstein import WASSERSTEIN
+
+MEASURES: tuple[Measure, ...] = (
+    PSI,
+    JENSEN_SHANNON,
+    WASSERSTEIN,
+    KS,
+    CHI_SQUARE,
+    MISSING_SHARE,
+    UNSEEN_SHARE,
+    INVALID_SHARE,
+)

@@ -1,0 +1,1 @@
+"""Scores with their uncertainty, and what is concluded from them."""

@@ -1,0 +1,1 @@
+"""What should happen now, and when labels cannot be believed."""
