@@ -33,4 +33,4 @@ def backtest(spec: ModelSpec, first: str = "", policies: str = "", out: str = ""
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_flow(backtest))
+    raise SystemExit(run_flow(backtest, quiet=True))

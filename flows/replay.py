@@ -10,19 +10,18 @@ from prefect import flow
 from flows.detect_drift import detect_drift
 from flows.monitor import monitor
 from flows.retrain import retrain
+from flows.score import score
 from tasks.cli import run_flow
 from tasks.core.replay.summary import Summary
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
-from tasks.fetch import fetch_labels, fetch_window, time_range
+from tasks.fetch import fetch_labels, time_range
 from tasks.publish import publish_replay
 from tasks.register import champion
 from tasks.replay.show import Stageplay
 from tasks.replay.stage import history_stage, simulated_stage, state_below
 from tasks.replay.story import Story
-from tasks.score import score_window
 from tasks.settings import result_folder
-from tasks.validate import validate
 
 
 @flow(name="replay", flow_run_name="{spec.name}: replay", persist_result=False)
@@ -58,16 +57,10 @@ def replay(
             for window in stage.windows:
                 stage.publish(window.end)
                 incumbent = champion(spec.name, required=True)
-                rows = fetch_window(spec, window, window.end)
-                checked = validate(spec, rows, with_label=False, attempt=f"serve-{window.start:%Y%m%d}")
-                served = checked.dataset if checked.report.outcome != "block" else None
-                if served:
-                    score_window(spec, served, incumbent.model_path, incumbent.version, served_at=window.end)
+                served = score(spec, as_of=window.end)
                 watched = monitor(spec, as_of=window.end)
                 drifted = detect_drift(spec, as_of=window.end)
-                result = story.add(
-                    window, served, incumbent.model_path, incumbent.version, (watched, drifted)
-                )
+                result = story.add(window, served, incumbent.model_path, (watched, drifted))
                 show.tell(result, watched)
         stage.publish(_after(stage.windows))
         whole = Window(stage.begin, stage.windows[-1].end)
@@ -82,4 +75,4 @@ def _after(windows: list[Window]) -> datetime:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_flow(replay))
+    raise SystemExit(run_flow(replay, quiet=True))

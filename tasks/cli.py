@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from prefect import Flow
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from tasks.core.errors import SpecError, WorkflowError
 from tasks.core.spec import ModelSpec
@@ -20,14 +22,19 @@ from tasks.specfile import load_spec
 Handler = Callable[[ModelSpec, argparse.Namespace], None]
 
 
-def run_flow(flow: Flow[..., Any], argv: Sequence[str] | None = None, **extra: Handler) -> int:
+def run_flow(
+    flow: Flow[..., Any], argv: Sequence[str] | None = None, *, quiet: bool = False, **extra: Handler
+) -> int:
     """Run a flow whose first parameter is the spec, with options from its signature; return the exit code.
 
     `extra` adds flags (`infer_contract=handler` becomes `--infer-contract`) that do something else with the
     spec instead of running the flow. Errors of this project are one line and exit code 2; an interrupt says
-    that nothing is lost, exit code 130.
+    that nothing is lost, exit code 130. `quiet` leaves out the runs' own log lines, for a flow that shows
+    its progress itself; PREFECT_LOGGING_LEVEL brings them back.
     """
     quiet_environment()
+    if quiet and "PREFECT_LOGGING_LEVEL" not in os.environ:
+        _only_warnings()
     args = parser_for(flow, extra).parse_args(argv)
     try:
         overrides = dict(_pair(item) for item in args.set)
@@ -37,7 +44,9 @@ def run_flow(flow: Flow[..., Any], argv: Sequence[str] | None = None, **extra: H
                 handler(spec, args)
                 return 0
         names = [name for name in inspect.signature(flow.fn).parameters if name != "spec"]
-        flow(spec, **{name: getattr(args, name) for name in names})
+        # Heartbeats are for runs that others watch; each costs a run that is over a second of waiting.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if quiet else {}):
+            flow(spec, **{name: getattr(args, name) for name in names})
     except WorkflowError as err:
         sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return 2
@@ -77,11 +86,15 @@ def quiet_environment() -> None:
     """Switch usage reports of the libraries off for this process and its children."""
     for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ.setdefault(name, "true")
-    for name in ("PREFECT_LOGGING_LEVEL", "MLFLOW_LOGGING_LEVEL"):
-        os.environ.setdefault(name, "WARNING")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     here = str(Path(sys.argv[0]).resolve().parent)
     if sys.path and sys.path[0] == here and Path(here).name == "flows":
         sys.path.pop(0)  # a module named like a flow must not hide a library's
+
+
+def _only_warnings() -> None:
+    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, hint: object, default: object, text: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
 
 from tasks.core.dataset import Dataset
 from tasks.core.model.pipeline import predict
@@ -23,10 +25,26 @@ from tasks.store.models import load_model, own_types
 
 @dataclass(frozen=True)
 class ScoredWindow:
-    """How many rows were scored, and by which version."""
+    """How many rows were scored, by which version, and where they lie; `why` tells when none were."""
 
     rows: int
     version: int
+    dataset: Dataset | None = None
+    why: str = ""
+
+    def state(self) -> State[Any]:
+        """Return a completed state whose name says what happened."""
+        if self.dataset is None:
+            return Completed(name="Blocked", message=self.why[:400], data=self)
+        message = f"{self.rows} rows of {self.dataset.window} by version {self.version}"
+        return Completed(name="Scored", message=message, data=self)
+
+
+@task(retries=0, timeout_seconds=60, cache_policy=NO_CACHE)
+def refuse_window(spec: ModelSpec, why: str, version: int) -> ScoredWindow:
+    """Return the record of a window that broke the contract as a whole and so was not scored."""
+    task_logger(__name__).warning("%s: nothing scored: %s", spec.name, why)
+    return ScoredWindow(0, version, why=why)
 
 
 @task(retries=1, retry_delay_seconds=5, timeout_seconds=3600, cache_policy=NO_CACHE)
@@ -60,4 +78,4 @@ def score_window(
         "%s: version %d scored %d rows of %s in %.1f s",
         spec.name, version, len(rows), dataset.window, time.monotonic() - started,
     )  # fmt: skip
-    return ScoredWindow(len(rows), version)
+    return ScoredWindow(len(rows), version, dataset)

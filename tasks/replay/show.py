@@ -23,7 +23,7 @@ class Stageplay:
     """Prints what happens; where the output is no terminal, plain lines without a bar."""
 
     def __init__(self, spec: ModelSpec, stage: Stage, console: Console | None = None):
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or _wide_console()
         self._spec = spec
         self._count = len(stage.windows)
         self._bar = Progress(
@@ -84,6 +84,11 @@ class Stageplay:
         for sentence in summary.sentences():
             self._console.print(sentence)
         self._console.print(f"report: {folder / 'report.html'}\nsummary: {folder / 'summary.json'}")
+
+
+def _wide_console() -> Console:
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=110)
 
 
 def _coloured(outcome: str) -> str:

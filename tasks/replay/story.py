@@ -36,9 +36,8 @@ class Story:
     def add(
         self,
         window: Window,
-        served: Dataset | None,
+        served: Any,  # Any: what score did (ScoredWindow)
         model_path: str,
-        version: int,
         checks: tuple[Any, Any],  # Any: what monitor and detect_drift concluded (CheckResult)
     ) -> WindowResult:
         """Return the result of the window as far as it is known now, and remember what it rests on."""
@@ -49,9 +48,9 @@ class Story:
         result = WindowResult(
             start=window.start,
             end=window.end,
-            rows=served.rows if served else 0,
+            rows=served.rows,
             score=None,
-            version=version,
+            version=served.version,
             verdict=_worst(watched.outcome, drifted.outcome),
             decision=told.decision.kind,
             drift=drifted.outcome,
@@ -67,7 +66,7 @@ class Story:
             harmful=any(phase.harmful for phase in phases),
         )
         self.results.append(result)
-        self._served.append(served.path if served else None)
+        self._served.append(served.dataset.path if served.dataset else None)
         self._models.append(model_path)
         return result
 

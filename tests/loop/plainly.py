@@ -12,12 +12,13 @@ import flows.detect_drift
 import flows.monitor
 import flows.replay
 import flows.retrain
+import flows.score
 
-MODULES = (flows.retrain, flows.detect_drift, flows.monitor, flows.replay)
+MODULES = (flows.retrain, flows.score, flows.detect_drift, flows.monitor, flows.replay)
 
 
 def plainly(monkeypatch: pytest.MonkeyPatch, *, artifacts: list[tuple[str, Any]] | None = None) -> None:
-    """Replace every task and flow that the flows call by its own function; artifacts go into a list instead."""
+    """Replace every task and flow that the flows call by its own function; artifacts go into a list."""
     import tasks.publish
 
     def collect(spec: Any, what: str, markdown: str, description: str, window: Any = None) -> str:

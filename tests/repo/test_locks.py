@@ -64,6 +64,6 @@ def bound(name: str) -> Requirement:
 def test_a_ceiling_stands_until_the_peer_that_needs_it_is_moved(
     name: str, refused: str, peer: str, until: str
 ) -> None:
-    """When this fails because `peer` was raised to `until`: try the newer version and lift or renew the ceiling."""
+    """Fails once `peer` reaches `until`: then try the newer version and lift or renew the ceiling."""
     assert not bound(name).specifier.contains(refused)
     assert Version(pinned(LOCKS[0])[peer]) < Version(until)

@@ -59,8 +59,8 @@ def pick(
     """Return the positions that `resolve` keeps, in its order, looking only at key and times.
 
     Keys may be ordered categories: then only their codes are used. `content` gives the whole rows at some
-    positions; it is asked once, for the rows whose key is not
-    unique, so that a large table need not be held as a frame.
+    positions; it is asked once, for the rows whose key is not unique, so that a large table need not be
+    held as a frame.
     """
     times = _moments(light, spec.source.timestamp)
     key = light[spec.source.key]

@@ -1,0 +1,44 @@
+"""Score: the champion predicts the newest window, and every prediction is on record."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from prefect import flow
+from prefect.states import State
+
+from tasks.cli import run_flow
+from tasks.clock import now_or
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
+from tasks.fetch import fetch_window
+from tasks.publish import publish_validation
+from tasks.register import champion
+from tasks.score import refuse_window, score_window
+from tasks.validate import validate
+
+
+@flow(name="score", flow_run_name="{spec.name}: score", persist_result=False)
+def score(spec: ModelSpec, as_of: datetime | None = None) -> State[Any]:
+    """Score the rows of the newest check window; running it again adds only what was not scored yet.
+
+    Args:
+        spec: The model, as written under `definitions.models`.
+        as_of: The moment to act as if it were; default: now.
+    """
+    moment = now_or(as_of)
+    window = Window.ending(moment, spec.window.check)
+    incumbent = champion(spec.name, required=True)
+    rows = fetch_window(spec, window, moment)
+    checked = validate(spec, rows, with_label=False, attempt=f"score-{window.start:%Y%m%dT%H%M}")
+    publish_validation(spec, checked.report, window)
+    if checked.report.outcome == "block":
+        return refuse_window(spec, checked.report.sentence(), incumbent.version).state()
+    return score_window(
+        spec, checked.dataset, incumbent.model_path, incumbent.version, served_at=moment
+    ).state()
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_flow(score))

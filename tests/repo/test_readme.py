@@ -1,0 +1,87 @@
+"""Every command of the README is run, and every file and setting it names exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.settings import PREFECT_API_URL
+
+from tasks.core.replay.simulate import demo_year
+from tasks.core.spec import parse_spec
+from tasks.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+LINES = [
+    line.split("   #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+]
+COMMANDS = [shlex.split(line) for line in LINES if line]
+FLOWS = [command for command in COMMANDS if command[0] == ".venv/bin/python"]
+
+pytestmark = pytest.mark.xdist_group("readme")  # one after the other, as a reader types them
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like a clone in which the demo has run: prefect.yaml and the files of a third of the year."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text())
+    inbox = folder / ".evergreen" / "demo" / "inbox"
+    inbox.mkdir(parents=True)
+    for arrival in demo_year(windows=10).arrivals:
+        arrival.frame.to_parquet(inbox / arrival.name, index=False)
+    return folder
+
+
+def test_the_readme_has_the_commands_it_promises() -> None:
+    assert ["make", "demo"] in COMMANDS
+    assert ["make", "test"] in COMMANDS
+    assert {Path(command[1]).stem for command in FLOWS} == {
+        path.stem for path in (ROOT / "flows").glob("[a-z]*.py")
+    }
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c[0] == "make"] + [["make", "check"]], ids=" ".join
+)
+def test_make_knows_the_target(command: list[str]) -> None:
+    done = subprocess.run([*command, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("command", FLOWS, ids=lambda command: " ".join(command[1:]))
+def test_a_flow_runs_as_the_readme_says(command: list[str], desk: Path, prefect_api: None) -> None:
+    env = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "EVERGREEN_THREADS": "1"}
+    env = {name: value for name, value in env.items() if not name.startswith("EVERGREEN_STATE")}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / command[1]), *command[2:]],
+        cwd=desk, env=env, capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    if "--infer-contract" in command:
+        block = yaml.safe_load(done.stdout)
+        assert "customer_age" in str(block)
+
+
+def test_every_setting_the_readme_names_exists() -> None:
+    named = set(re.findall(r"EVERGREEN_([A-Z_]+)", README))
+    assert named == {name.upper() for name in Settings.model_fields}
+
+
+def test_the_model_block_of_the_readme_is_valid() -> None:
+    (block,) = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", README, re.S)]
+    assert parse_spec(block["definitions"]["models"]["churn"]).source.updated == "updated_at"
+
+
+def test_the_readme_stays_short() -> None:
+    assert len(README.splitlines()) < 200
