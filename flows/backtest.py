@@ -11,6 +11,7 @@ from tasks.core.replay.backtest_result import Backtest
 from tasks.core.spec import ModelSpec
 from tasks.fetch import fetch_window, time_range
 from tasks.publish import publish_backtest
+from tasks.replay.show import show_backtest
 from tasks.settings import result_folder
 from tasks.validate import validate
 
@@ -28,7 +29,9 @@ def backtest(spec: ModelSpec, first: str = "", policies: str = "", out: str = ""
     whole = time_range(spec)
     checked = validate(spec, fetch_window(spec, whole, now_or(None)), attempt="backtest")
     result = run_backtest(spec, checked.dataset, first=first, policies=policies)
-    publish_backtest(result, result_folder(spec.name, "backtest", out))
+    folder = result_folder(spec.name, "backtest", out)
+    publish_backtest(result, folder)
+    show_backtest(result, folder)
     return result
 
 

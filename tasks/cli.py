@@ -46,7 +46,10 @@ def run_flow(
         names = [name for name in inspect.signature(flow.fn).parameters if name != "spec"]
         # Heartbeats are for runs that others watch; each costs a run that is over a second of waiting.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if quiet else {}):
-            flow(spec, **{name: getattr(args, name) for name in names})
+            state = flow(spec, **{name: getattr(args, name) for name in names}, return_state=True)
+        state.result()  # raises what the run raised
+        if state.message and not quiet:
+            sys.stdout.write(f"{state.name}: {state.message}\n")
     except WorkflowError as err:
         sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return 2

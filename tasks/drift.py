@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -275,18 +272,7 @@ def _batches(path: str, spec: ModelSpec) -> Iterator[pd.DataFrame]:
 def _mask_key(spec: ModelSpec, settings: Settings | None) -> bytes | None:
     if not set(spec.features.sensitive) & set(spec.features.categorical):
         return None
-    place = settings or Settings()
-    if place.mask_key:
-        return place.mask_key.get_secret_value().encode()
-    path = place.root / "mask.key"
-    if not path.exists():  # of several processes one makes it, and it appears whole
-        made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        made.touch(mode=0o600)
-        made.write_text(secrets.token_hex(32), encoding="ascii")
-        with suppress(FileExistsError):
-            os.link(made, path)
-        made.unlink()
-    return path.read_text(encoding="ascii").strip().encode()
+    return (settings or Settings()).masking_key()
 
 
 def _write(path: Path, text: str) -> None:

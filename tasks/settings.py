@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -59,6 +61,20 @@ class Settings(BaseSettings):
         folder = Path(self.artifacts).resolve() if self.artifacts else self.root / "artifacts"
         folder.mkdir(parents=True, exist_ok=True)
         return str(folder)
+
+    def masking_key(self) -> bytes:
+        """Return the key of the hashes that stand for sensitive values, made on first use."""
+        if self.mask_key:
+            return self.mask_key.get_secret_value().encode()
+        path = self.root / "mask.key"
+        if not path.exists():  # of several processes one makes it, and it appears whole
+            made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            made.touch(mode=0o600)
+            made.write_text(secrets.token_hex(32), encoding="ascii")
+            with suppress(FileExistsError):
+                os.link(made, path)
+            made.unlink()
+        return path.read_text(encoding="ascii").strip().encode()
 
     def work_dir(self, attempt: str) -> Path:
         """Scratch folder of one attempt, created."""

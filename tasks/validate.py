@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,7 +157,7 @@ def _as_text(bad: pd.DataFrame, spec: ModelSpec, settings: Settings) -> pd.DataF
     """Return the rows with every value as text, whatever mixture it was, and sensitive ones hashed."""
     columns = {str(name): canonical(bad[name].astype(object)).where(bad[name].notna(), None) for name in bad}
     if any(name in columns for name in spec.features.sensitive):
-        key = _mask_key(settings)
+        key = settings.masking_key()
         for name in spec.features.sensitive:
             if name in columns:
                 columns[name] = _hashed(columns[name], key)
@@ -171,20 +170,6 @@ def _hashed(values: pd.Series, key: bytes) -> pd.Series:
     hashes = [hmac.new(key, f"{name}\0{x}".encode("utf-8", "surrogatepass"), hashlib.sha256) for x in levels]
     texts = pd.Series([*(made.hexdigest()[:16] for made in hashes), None], dtype=object)
     return pd.Series(texts.to_numpy()[codes], index=values.index, name=values.name, dtype=object)
-
-
-def _mask_key(settings: Settings) -> bytes:
-    if settings.mask_key:
-        return settings.mask_key.get_secret_value().encode()
-    path = settings.root / "mask.key"
-    if not path.exists():  # of several processes one makes it, and it appears whole
-        made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        made.touch(mode=0o600)
-        made.write_text(secrets.token_hex(32), encoding="ascii")
-        with suppress(FileExistsError):
-            os.link(made, path)
-        made.unlink()
-    return path.read_text(encoding="ascii").strip().encode()
 
 
 def _write(frame: pd.DataFrame, path: Path) -> Path:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from threadpoolctl import threadpool_limits
 
+from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
+from tests.faults.retraining import in_child, registered
+from tests.make import make_frame, make_spec
 
 pytest_plugins = ["tests.services"]
 
@@ -33,3 +37,25 @@ def prefect_api() -> Iterator[None]:
 def settings(tmp_path: Path) -> Settings:
     """Settings whose whole state lives in this test's folder."""
     return Settings(state_dir=tmp_path / "state", threads=1)
+
+
+@pytest.fixture(scope="session")
+def registry_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry whose tables stand, made once: that takes longer than a retraining."""
+    import mlflow.sklearn  # noqa: F401 -- once, here, instead of in every child
+    import skops.io  # noqa: F401
+
+    folder = tmp_path_factory.mktemp("registry")
+    make_frame(1500).to_parquet(folder / "rows.parquet")
+    assert in_child(registered, folder) == 0
+    return folder / "state" / "mlflow.db"
+
+
+@pytest.fixture
+def rows_spec(tmp_path: Path, registry_file: Path) -> ModelSpec:
+    """A model whose rows lie in a file of this test's folder, with a registry that stands."""
+    (tmp_path / "state").mkdir()
+    shutil.copy(registry_file, tmp_path / "state" / "mlflow.db")
+    make_frame(1500).to_parquet(tmp_path / "rows.parquet")
+    source = {"url": str(tmp_path / "rows.parquet"), "key": "event_id", "timestamp": "event_time"}
+    return make_spec(source=source)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tasks.core.replay.backtest_result import Backtest
 from tasks.core.replay.summary import Summary, WindowResult, shown
 from tasks.core.spec import ModelSpec
 from tasks.replay.stage import Stage
@@ -84,6 +85,21 @@ class Stageplay:
         for sentence in summary.sentences():
             self._console.print(sentence)
         self._console.print(f"report: {folder / 'report.html'}\nsummary: {folder / 'summary.json'}")
+
+
+def show_backtest(result: Backtest, folder: Path) -> None:
+    """Print what each policy held and spent, and where the chart is."""
+    title = f"{result.model}: mean {result.metric} over the same {result.windows} windows"
+    table = Table(title=title, box=SIMPLE)
+    for name in ("policy", "mean score", "retrainings", "seconds of fitting"):
+        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+    for policy in result.policies:
+        table.add_row(
+            policy.name, shown(policy.mean_score), str(policy.retrainings), f"{policy.fit_seconds:.1f}"
+        )
+    console = _wide_console()
+    console.print(table)
+    console.print(f"chart: {folder / 'backtest.html'}\nfigures: {folder / 'backtest.json'}")
 
 
 def _wide_console() -> Console:

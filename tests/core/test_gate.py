@@ -11,7 +11,7 @@ from tasks.core.evaluation.bootstrap import percentile_interval, resample, score
 from tasks.core.evaluation.gate import GateDecision, GateEvidence, PairedScores, decide_promotion, floor_of
 from tasks.core.evaluation.metrics import score
 from tasks.core.evaluation.scoring import Scored, statistic
-from tasks.core.spec import Gate
+from tasks.core.spec_parts import Gate
 from tests.make import START
 
 GATE = Gate()

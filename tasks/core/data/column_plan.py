@@ -12,7 +12,8 @@ import pandas as pd
 
 from tasks.core.data.coerce import canonical
 from tasks.core.data.parse_numbers import Mask
-from tasks.core.spec import ColumnRule, ModelSpec
+from tasks.core.spec import ModelSpec
+from tasks.core.spec_parts import ColumnRule
 
 Kind = Literal["number", "integer", "boolean", "string", "category", "label", "key", "time"]
 

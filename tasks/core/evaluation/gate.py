@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tasks.core.evaluation.bootstrap import RESAMPLES, Interval, percentile_interval, resample
 from tasks.core.evaluation.scoring import Scored, all_labels, statistic
 from tasks.core.evaluation.slices import SliceResult, compare_slices
-from tasks.core.spec import Gate
+from tasks.core.spec_parts import Gate
 
 Outcome = Literal["promote", "keep", "refuse"]
 

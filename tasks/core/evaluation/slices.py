@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tasks.core.evaluation.bootstrap import Interval, percentile_interval, resample
 from tasks.core.evaluation.scoring import Scored, Statistic, all_labels, statistic
-from tasks.core.spec import Gate
+from tasks.core.spec_parts import Gate
 
 MOST_SLICES = 50  # per column, largest first; our choice: beyond it a column is no grouping
 
