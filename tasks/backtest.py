@@ -7,6 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from rich.console import Console
 from rich.progress import Progress
+from threadpoolctl import threadpool_limits
 
 from tasks.core.dataset import Dataset
 from tasks.core.replay.backtest import POLICIES, run_policies
@@ -40,14 +41,18 @@ def run_backtest(
     """
     names = tuple(name.strip() for name in policies.split(",") if name.strip()) or POLICIES
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    threads = (settings or Settings()).threads
+    with (
+        threadpool_limits(threads),
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
         bars = {name: bar.add_task(name, total=None) for name in names}
         result = run_policies(
             pd.read_parquet(dataset.path),
             spec,
             first=parse_duration(first) if first else None,
             policies=names,
-            threads=(settings or Settings()).threads,
+            threads=threads,
             progress=lambda name, done, count: bar.update(bars[name], completed=done, total=count),
         )
     for policy in result.policies:
