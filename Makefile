@@ -1,5 +1,8 @@
 # Every target does its own set-up; a second call installs nothing.
-PYTHON ?= $(firstword $(foreach v,python3.12 python3.11 python3,$(shell command -v $(v) 2>/dev/null)))
+# The first that runs and fits: a name on the PATH may be a shim with nothing behind it.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c '$(FITS)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 export UV_COMPILE_BYTECODE = 1

@@ -2,10 +2,10 @@
 # Makes the environment: setup.sh PYTHON VENV LOCK. Uses uv where pip can bring it, else pip alone.
 set -eu
 python=$1 venv=$2 lock=$3
-"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || {
-    echo "found $("$python" --version 2>&1) at $python; expected Python 3.11 or 3.12; to do: make PYTHON=/path/to/python3.12 ..." >&2
+if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))'; then
+    echo "found ${python:-no Python} that is not 3.11 or 3.12; to do: make PYTHON=/path/to/python3.12 ..." >&2
     exit 1
-}
+fi
 # An environment of another Python is made anew.
 if [ -d "$venv" ] && ! "$venv/bin/python" -c 'import sys' 2>/dev/null; then rm -rf "$venv"; fi
 [ -d "$venv" ] || "$python" -m venv "$venv"
