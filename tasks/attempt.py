@@ -85,6 +85,7 @@ def begin_attempt(
     Without a decision id the attempt is named by model, reason and moment: the same call is the same attempt.
     """
     engine = open_store(settings)
+    (settings or Settings()).sweep_work(now_or(None).timestamp())
     given = decision_id or f"{reason}-{spec.name}-{as_of:%Y%m%dT%H%M%S}"
     identity = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in given)[:120]
     owner = claims.this_process()

@@ -76,6 +76,17 @@ class Settings(BaseSettings):
             made.unlink()
         return path.read_text(encoding="ascii").strip().encode()
 
+    def sweep_work(self, now: float, *, keep_days: float = 7) -> int:
+        """Remove scratch files that nothing has written to for a week; return how many. `now` is in Unix seconds."""
+        old = [
+            path
+            for path in (self.root / "work").rglob("*")
+            if path.is_file() and now - path.stat().st_mtime > keep_days * 86_400
+        ]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
     def work_dir(self, attempt: str) -> Path:
         """Scratch folder of one attempt, created."""
         folder = self.root / "work" / attempt

@@ -34,7 +34,9 @@ pytestmark = pytest.mark.xdist_group("readme")  # one after the other, as a read
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like a clone in which the demo has run: prefect.yaml and the files of a third of the year."""
     folder = tmp_path_factory.mktemp("desk")
-    (folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text())
+    for name in ("prefect.yaml", "pyproject.toml"):
+        (folder / name).write_text((ROOT / name).read_text())
+    (folder / "home").mkdir()
     inbox = folder / ".evergreen" / "demo" / "inbox"
     inbox.mkdir(parents=True)
     for arrival in demo_year(windows=10).arrivals:
@@ -61,7 +63,12 @@ def test_make_knows_the_target(command: list[str]) -> None:
 @pytest.mark.engine
 @pytest.mark.parametrize("command", FLOWS, ids=lambda command: " ".join(command[1:]))
 def test_a_flow_runs_as_the_readme_says(command: list[str], desk: Path, prefect_api: None) -> None:
-    env = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "EVERGREEN_THREADS": "1"}
+    env = {
+        **os.environ,
+        "PREFECT_API_URL": PREFECT_API_URL.value(),
+        "EVERGREEN_THREADS": "1",
+        "HOME": str(desk / "home"),
+    }
     env = {name: value for name, value in env.items() if not name.startswith("EVERGREEN_STATE")}
     done = subprocess.run(
         [sys.executable, str(ROOT / command[1]), *command[2:]],
@@ -71,6 +78,12 @@ def test_a_flow_runs_as_the_readme_says(command: list[str], desk: Path, prefect_
     if "--infer-contract" in command:
         block = yaml.safe_load(done.stdout)
         assert "customer_age" in str(block)
+
+
+@pytest.mark.engine
+def test_nothing_is_written_outside_the_state_folder(desk: Path, prefect_api: None) -> None:
+    assert {path.name for path in desk.iterdir()} == {"prefect.yaml", "pyproject.toml", "home", ".evergreen"}
+    assert list((desk / "home").iterdir()) == []
 
 
 def test_every_setting_the_readme_names_exists() -> None:
