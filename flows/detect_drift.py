@@ -30,7 +30,7 @@ def detect_drift(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool =
     Args:
         spec: The model, as written under `definitions.models`.
         as_of: The moment to act as if it were; default: now.
-        dry_run: Say what would be decided, but tell nobody, record no decision and launch nothing.
+        dry_run: Check and show, but record, tell and launch nothing; decides on what was recorded before.
     """
     moment = now_or(as_of)
     window = Window.ending(moment, spec.window.check)
@@ -38,14 +38,16 @@ def detect_drift(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool =
     version = incumbent.version if incumbent else None
     checked = validate(spec, fetch_window(spec, window, moment), with_label=False)
     publish_validation(spec, checked.report, window)
-    record_check(spec, "data", window, checked.report, version=version, as_of=moment)
+    if not dry_run:
+        record_check(spec, "data", window, checked.report, version=version, as_of=moment)
 
     verdict = None
     if incumbent and checked.report.outcome != "block":
         verdict = check_drift(
             spec, checked.dataset, incumbent.reference_path, model_path=incumbent.model_path
         )
-        record_check(spec, "drift", window, verdict, version=version, as_of=moment)
+        if not dry_run:
+            record_check(spec, "drift", window, verdict, version=version, as_of=moment)
         publish_drift(spec, verdict, window)
 
     evidence = gather_evidence(
@@ -54,6 +56,8 @@ def detect_drift(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool =
         window,
         version=version,
         champion_trained=incumbent.manifest.created if incumbent else None,
+        data_ok=checked.report.outcome != "block",
+        data_reason=checked.report.sentence(),
     )
     decision = reach_decision(spec, evidence, dry_run=dry_run)
     launched = None

@@ -28,7 +28,7 @@ def monitor(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = Fals
     Args:
         spec: The model, as written under `definitions.models`.
         as_of: The moment to act as if it were; default: now.
-        dry_run: Say what would be decided, but tell nobody, record no decision and launch nothing.
+        dry_run: Check and show, but record, tell and launch nothing; decides on what was recorded before.
     """
     moment = now_or(as_of)
     window = Window.ending(moment - parse_duration(spec.label.maturity), spec.window.check)
@@ -47,10 +47,12 @@ def monitor(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = Fals
                 incumbent.promise.value,
                 incumbent.classes,
                 promise_low=incumbent.promise.low,
+                learnt_until=incumbent.train_end,
                 version=version,
                 as_of=moment,
             )
-            record_check(spec, "performance", span, verdict, version=version, as_of=moment)
+            if not dry_run:
+                record_check(spec, "performance", span, verdict, version=version, as_of=moment)
         publish_performance(spec, verdict, window)
 
     evidence = gather_evidence(

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.states import State
 
-from tasks.attempt import begin_attempt, carrying_out, conclude, too_few_rows
+from tasks.attempt import Attempt, begin_attempt, carrying_out, conclude, still_ours, too_few_rows
 from tasks.cli import run_flow
 from tasks.clock import now_or
+from tasks.core.errors import WorkflowError
 from tasks.core.spec import ModelSpec
 from tasks.drift import profile_reference
 from tasks.evaluate import evaluate_pair
-from tasks.fetch import commit_watermark, fetch_training
+from tasks.fetch import Fetched, commit_watermark, fetch_training
+from tasks.notify import settle, tell
 from tasks.publish import publish_comparison, publish_decision, publish_validation
-from tasks.register import champion, move_champion, register_version, save_snapshot
+from tasks.register import (
+    Registered,
+    champion,
+    find_registered,
+    move_champion,
+    register_version,
+    save_snapshot,
+)
 from tasks.train import train_challenger
 from tasks.validate import infer_contract_from_source, validate
 
@@ -44,61 +53,89 @@ def retrain(
     attempt = begin_attempt(spec, moment, reason=reason, decision_id=decision_id)
     if not attempt.acquired:
         return conclude(spec, attempt, "skipped", attempt.why).state()
-    with carrying_out(spec, attempt):
-        incumbent = champion(spec.name)
-        fetched = fetch_training(spec, moment)
-        if attempt.ended:  # an earlier run died after the outcome was recorded: what is left is the watermark
-            if attempt.ended.trained:
-                commit_watermark(spec, fetched, attempt.id)
-            return attempt.ended.state()
-        if incumbent and not force and (why := too_few_rows(spec, fetched.new_rows)):
-            return conclude(spec, attempt, "skipped", why).state()
+    try:
+        with carrying_out(spec, attempt):
+            return carry_out(spec, attempt, moment, dry_run=dry_run, force=force)
+    except WorkflowError as err:
+        tell(spec, "critical", "retraining", f"retraining failed: {err}", as_of=moment)
+        raise
 
-        checked = validate(spec, fetched.dataset, attempt=attempt.id)
-        publish_validation(spec, checked.report, fetched.dataset.window)
-        if checked.report.outcome == "block":
-            return conclude(spec, attempt, "blocked", checked.report.sentence()).state()
 
-        snapshot = save_snapshot(checked.dataset, spec)
-        trained = train_challenger(
+def carry_out(
+    spec: ModelSpec, attempt: Attempt, moment: datetime, *, dry_run: bool, force: bool
+) -> State[Any]:
+    """Fetch, check, train, compare and end the attempt as the gate says."""
+    incumbent = champion(spec.name)
+    earlier = find_registered(spec, attempt.id)
+    if earlier:  # a run of this decision died after its version was registered: end it as that run would have
+        fetched = fetch_training(spec, earlier.as_of)
+        return finish(spec, attempt, earlier, fetched, as_of=moment)
+
+    fetched = fetch_training(spec, moment)
+    if incumbent and not force and (why := too_few_rows(spec, fetched.new_rows)):
+        return conclude(spec, attempt, "skipped", why, dry_run=dry_run).state()
+
+    checked = validate(spec, fetched.dataset, attempt=attempt.id)
+    publish_validation(spec, checked.report, fetched.dataset.window)
+    if checked.report.outcome == "block":
+        why = checked.report.sentence()
+        if not dry_run:
+            tell(spec, "critical", "training data", f"retraining blocked: {why}", as_of=moment)
+        return conclude(spec, attempt, "blocked", why, dry_run=dry_run).state()
+
+    snapshot = save_snapshot(checked.dataset, spec)
+    trained = train_challenger(
+        spec,
+        checked.dataset,
+        attempt.id,
+        champion_model=incumbent.model_path if incumbent else None,
+        champion_train_end=incumbent.train_end if incumbent else None,
+    )
+    evaluated = evaluate_pair(spec, trained, incumbent.ref if incumbent else None)
+    publish_comparison(spec, evaluated, trained.train_window)
+    if dry_run:
+        return conclude(spec, attempt, "dry run", evaluated.decision.sentence()).state()
+
+    reference = profile_reference(spec, trained, rows_path=checked.dataset.path)
+    still_ours(spec, attempt)
+    register_version(
+        spec, attempt.id, trained, evaluated, reference, snapshot, attempt.decision, as_of=moment
+    )
+    for cause in ("training data", "retraining"):
+        settle(spec, cause, as_of=moment)
+    return finish(spec, attempt, find_registered(spec, attempt.id), fetched, as_of=moment)
+
+
+def finish(
+    spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched, *, as_of: datetime
+) -> State[Any]:
+    """Promote or keep the registered version, record it, and move the watermark last."""
+    action: Literal["promoted", "kept", "waiting"] = "kept"
+    if made.promote and spec.gate.promotion == "auto":
+        action = "promoted"
+        move_champion(
             spec,
-            checked.dataset,
-            attempt.id,
-            champion_model=incumbent.model_path if incumbent else None,
-            champion_train_end=incumbent.train_end if incumbent else None,
+            made.version,
+            actor="gate",
+            reason=made.why,
+            decision_id=attempt.id,
+            as_of=as_of,
+            expected=made.champion_version,
         )
-        evaluated = evaluate_pair(spec, trained, incumbent.ref if incumbent else None)
-        publish_comparison(spec, evaluated, trained.train_window)
-        why = evaluated.decision.sentence()
-        if dry_run:
-            return conclude(spec, attempt, "dry run", why).state()
-
-        reference = profile_reference(spec, trained, rows_path=checked.dataset.path)
-        version = register_version(
-            spec, attempt.id, trained, evaluated, reference, snapshot, attempt.decision, as_of=moment
-        )
-        before = incumbent.version if incumbent else None
-        promoted = evaluated.decision.outcome == "promote" and spec.gate.promotion == "auto"
-        if promoted:
-            move_champion(
-                spec,
-                version,
-                actor="gate",
-                reason=why,
-                decision_id=attempt.id,
-                as_of=moment,
-                expected=before,
-            )
-        ended = conclude(
-            spec,
-            attempt,
-            "promoted" if promoted else "kept",
-            why,
-            from_version=before,
-            to_version=version.number,
-        )
-        # Last, so that an attempt that dies before its end is recorded fetches the same rows again.
-        commit_watermark(spec, fetched, attempt.id)
+    elif made.promote and spec.gate.promotion == "manual":
+        action = "waiting"
+        message = f"version {made.version.number} waits for approval: {made.why}"
+        tell(spec, "warning", "approval", message, as_of=as_of)
+    ended = conclude(
+        spec,
+        attempt,
+        action,
+        made.why,
+        from_version=made.champion_version,
+        to_version=made.version.number,
+    )
+    # Last, so that an attempt that dies before its end is recorded fetches the same rows again.
+    commit_watermark(spec, fetched, attempt.id)
     publish_decision(spec, ended)
     return ended.state()
 

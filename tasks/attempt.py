@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 from prefect.states import Completed, State
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.clock import now_or
+from tasks.core.errors import LaunchError, WorkflowError
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
@@ -35,11 +39,6 @@ class Conclusion:
     to_version: int | None = None
 
     @property
-    def trained(self) -> bool:
-        """Whether a challenger was trained, so that its rows count as consumed."""
-        return self.action in {"promoted", "kept"}
-
-    @property
     def outcome(self) -> str:
         """How it ended, in one word."""
         return self.action
@@ -56,10 +55,7 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What this run may do: `acquired` says whether the decision is ours to carry out, else `why` not.
-
-    `ended` is the outcome that an earlier run of the same decision recorded before it died.
-    """
+    """What this run may do: `acquired` says whether the decision is ours to carry out, else `why` not."""
 
     id: str
     acquired: bool
@@ -68,7 +64,6 @@ class Attempt:
     as_of: datetime
     reason: str
     decision: dict[str, Any] = field(default_factory=dict)  # Any: JSON, the recorded decision
-    ended: Conclusion | None = None
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
@@ -88,7 +83,10 @@ def begin_attempt(
     (settings or Settings()).sweep_work(now_or(None).timestamp())
     given = decision_id or f"{reason}-{spec.name}-{as_of:%Y%m%dT%H%M%S}"
     identity = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in given)[:120]
-    owner = claims.this_process()
+    if not decision_id:
+        identity = _untried(engine, spec.name, identity)
+    # The run's own id: a repeated call of this task is the same owner.
+    owner = claims.this_process(str(flow_run.id) if flow_run.id else None)
     claim = claims.claim(
         engine, identity, spec.name, owner, now_or(None)
     )  # leases are about processes, not history
@@ -100,12 +98,8 @@ def begin_attempt(
         "reasons": list(decided.reasons) if decided else [f"asked for: {reason}"],
     }
     task_logger(__name__).info("%s: attempt %s is %s", spec.name, identity, claim.state)
-    row = ledger.find(engine, spec.name, identity)
-    ended = row and Conclusion(
-        spec.name, identity, row.action, row.reason, row.from_version, row.to_version
-    )  # fmt: skip
     why = _why(claim.state, claim.holder)
-    return Attempt(identity, claim.acquired, why, owner, as_of, reason, decision, ended)
+    return Attempt(identity, claim.acquired, why, owner, as_of, reason, decision)
 
 
 @contextmanager
@@ -120,7 +114,8 @@ def carrying_out(spec: ModelSpec, attempt: Attempt) -> Iterator[None]:
 
     def renewed() -> None:
         while not over.wait(claims.LEASE.total_seconds() / 4):
-            claims.renew(engine, attempt.id, attempt.owner, now_or(None))
+            with suppress(WorkflowError, SQLAlchemyError):  # a lease outlasts three failures
+                claims.renew(engine, attempt.id, attempt.owner, now_or(None))
 
     threading.Thread(target=renewed, daemon=True).start()
     try:
@@ -146,10 +141,11 @@ def conclude(
     *,
     to_version: int | None = None,
     from_version: int | None = None,
+    dry_run: bool = False,
     settings: Settings | None = None,
 ) -> Conclusion:
     """Return the conclusion after writing it to the ledger; a dry run and a claim not ours leave no row."""
-    if attempt.acquired and action != "dry run":
+    if attempt.acquired and not dry_run and action != "dry run":
         ledger.record(
             open_store(settings),
             model=spec.name,
@@ -164,6 +160,30 @@ def conclude(
         )
     task_logger(__name__).info("%s: attempt %s %s: %s", spec.name, attempt.id, action, why)
     return Conclusion(spec.name, attempt.id, action, why, from_version, to_version)
+
+
+def still_ours(spec: ModelSpec, attempt: Attempt) -> None:
+    """Return nothing while this run holds its claim.
+
+    Raises:
+        LaunchError: when the claim was lost, so that this run must leave nothing behind.
+    """
+    if not claims.renew(open_store(None), attempt.id, attempt.owner, now_or(None)):
+        raise LaunchError(
+            f"attempt {attempt.id} taken over by another run",
+            "a claim that holds until the end",
+            "nothing: the other run carries it out",
+            model=spec.name,
+        )
+
+
+def _untried(engine: Engine, model: str, identity: str) -> str:
+    """Return the name of a call made by hand: what was only skipped or blocked before may be tried again."""
+    name, count = identity, 1
+    while (row := ledger.find(engine, model, name)) and row.action in {"skipped", "blocked"}:
+        count += 1
+        name = f"{identity}-{count}"
+    return name
 
 
 def too_few_rows(spec: ModelSpec, new_rows: int) -> str:

@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
 from tasks.core.dataset import Dataset
+from tasks.core.errors import ContractError
 from tasks.core.policy.decision import Decision, Evidence, decide
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
@@ -83,6 +84,14 @@ def record_labels(
 ) -> int:
     """Return how many labels were new or corrected; a label that stands already is not written again."""
     frame = pd.read_parquet(dataset.path)
+    if spec.label.column not in frame:
+        raise ContractError(
+            f"no column {spec.label.column!r} in the source",
+            "the label column",
+            "correct label.column, or the column's name in the data",
+            model=spec.name,
+            window=str(dataset.window),
+        )
     rows = pd.DataFrame(
         {"row_key": frame[spec.source.key].astype(str), "label": frame[spec.label.column].astype(object)}
     )

@@ -28,6 +28,7 @@ def realised_performance(
     classes: Sequence[Any] | None,
     *,
     promise_low: float | None = None,
+    learnt_until: datetime | None = None,
     version: int | None = None,
     as_of: datetime | None = None,
     settings: Settings | None = None,
@@ -40,6 +41,7 @@ def realised_performance(
         promise: The champion's score when it was promoted.
         classes: The champion's classes in the order of its scores; None for regression.
         promise_low: Lower end of the interval of that score.
+        learnt_until: Leave out what happened before: the champion may have learnt it by heart.
         version: Judge only what this version predicted. Give the champion's: right after a promotion a window
             still holds predictions of the version before, which must not be held against the new one.
         as_of: Leave out what became known later; default: nothing.
@@ -49,6 +51,8 @@ def realised_performance(
     rows = predictions.matured(open_store(settings), spec.name, window, as_of=as_of)
     if version is not None:
         rows = rows[rows["version"] == version]
+    if learnt_until is not None:
+        rows = rows[rows["event_time"] >= learnt_until]
     verdict = judge(
         rows["label"].tolist(),
         rows["prediction"].tolist(),

@@ -57,6 +57,41 @@ class Promotion:
     at: datetime
 
 
+@dataclass(frozen=True)
+class Registered:
+    """The version that an earlier run of the same attempt registered, with what its gate said then."""
+
+    version: Version
+    promote: bool
+    why: str
+    champion_version: int | None
+    as_of: datetime
+
+
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)
+def find_registered(spec: ModelSpec, attempt: str, *, settings: Settings | None = None) -> Registered | None:
+    """Return what an earlier run of this attempt came to before it died; None when it registered nothing.
+
+    Whoever carries the attempt on must end it as that run would have: with its model, its gate, its rows.
+
+    Raises:
+        RegistryError: when the registry does not answer or the version cannot be believed.
+    """
+    place = settings or Settings()
+    found = runs.version_of_attempt(spec.name, attempt, settings=place)
+    if found is None:
+        return None
+    with registry.downloaded(found, settings=place) as (_, manifest):
+        gate, before = manifest.gate, manifest.training.get("champion_version")
+        return Registered(
+            version=found,
+            promote=gate.get("outcome") == "promote",
+            why="; ".join(str(reason) for reason in gate.get("reasons", ())) or str(gate.get("outcome")),
+            champion_version=None if before is None else int(before),
+            as_of=manifest.created,
+        )
+
+
 def _again_unless_refused(task_: object, run: object, state: Any) -> bool:  # Any: prefect's own state type
     """Retry faults of the registry, never a refusal: asking again does not change an answer."""
     del task_, run

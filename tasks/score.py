@@ -64,7 +64,10 @@ def score_window(
     keys = frame[spec.source.key].astype(str)
     rows = pd.DataFrame(
         {
-            "prediction_id": [f"{spec.name}/{key}" for key in keys],
+            "prediction_id": [
+                f"{spec.name}/{key}/{moment:%Y%m%dT%H%M%S%f}"
+                for key, moment in zip(keys, frame[spec.source.timestamp], strict=True)
+            ],
             "row_key": keys.to_numpy(),
             "event_time": frame[spec.source.timestamp].to_numpy(),
             "prediction": pd.Series(np.asarray(said.prediction).tolist(), dtype=object),

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     def root(self) -> Path:
         """The state folder, absolute and existing."""
         root = self.state_dir.expanduser().resolve()
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         return root
 
     @property
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         return path.read_text(encoding="ascii").strip().encode()
 
     def sweep_work(self, now: float, *, keep_days: float = 7) -> int:
-        """Remove scratch files that nothing has written to for a week; return how many. `now` is in Unix seconds."""
+        """Remove scratch files left for `keep_days`; return how many. `now` is in Unix seconds."""
         old = [
             path
             for path in (self.root / "work").rglob("*")

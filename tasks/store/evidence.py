@@ -20,7 +20,7 @@ from tasks.store import checks, ledger
 from tasks.store.engine import reading
 from tasks.store.schema import labels, predictions
 
-_TRAINED = ("promoted", "kept", "refused")  # ledger actions that spent a training
+_TRAINED = ("promoted", "kept", "refused", "waiting")  # ledger actions that spent a training
 _REFERENCE_WINDOWS = 6
 _DATA = {"ok": True, "quarantine": True, "block": False}
 
@@ -152,12 +152,22 @@ def _data(engine: Engine, spec: ModelSpec, as_of: datetime) -> tuple[bool | None
 def _outcomes(
     engine: Engine, spec: ModelSpec, kind: checks.Kind, version: int | None, as_of: datetime
 ) -> tuple[CheckOutcome, ...]:
-    found = checks.recent(engine, spec.name, kind, spec.drift.windows[1], as_of)
+    wanted = spec.drift.windows[1]
+    found = _apart(checks.recent(engine, spec.name, kind, 20 * wanted, as_of))[-wanted:]
     return tuple(
         CheckOutcome(check.window, check.outcome, str(check.summary.get("reason") or ""))  # type: ignore[arg-type]  # checked when it is made
         for check in found
         if check.version == version
     )
+
+
+def _apart(found: list[checks.Check]) -> list[checks.Check]:
+    """Return the checks whose windows do not overlap, the newest first chosen: one bad week counts once."""
+    chosen: list[checks.Check] = []
+    for check in sorted(found, key=lambda item: item.window.end, reverse=True):
+        if not chosen or check.window.end <= chosen[-1].window.start:
+            chosen.append(check)
+    return chosen[::-1]
 
 
 def _futile(rows: list[ledger.LedgerRow], cause: str | None, spec: ModelSpec, as_of: datetime) -> int:

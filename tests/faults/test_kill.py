@@ -16,6 +16,7 @@ from tests.faults.retraining import in_child, retrain_in
 STEPS = (
     "begin_attempt",
     "champion",
+    "find_registered",
     "fetch_training",
     "validate",
     "save_snapshot",
@@ -23,6 +24,7 @@ STEPS = (
     "evaluate_pair",
     "profile_reference",
     "register_version",
+    "settle",
     "move_champion",
     "conclude",
     "commit_watermark",
@@ -33,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 
 def test_every_step_of_the_flow_that_leaves_something_behind_is_killed_after() -> None:
     called = {name for name, value in vars(flows.retrain).items() if isinstance(value, Task)}
-    assert {name for name in called if not name.startswith("publish_")} == set(STEPS)
+    assert {name for name in called if not name.startswith("publish_")} - {"tell"} == set(STEPS)
 
 
 @pytest.mark.parametrize("step", STEPS)

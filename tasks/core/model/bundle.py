@@ -135,8 +135,16 @@ def safe_url(url: str) -> str:
     Example:
         >>> safe_url("postgresql+psycopg://ann:secret@db/x?sslkey=k")
         'postgresql+psycopg://ann:***@db/x?sslkey=***'
+        >>> safe_url("https://token@host/x.csv#sig=abc")
+        'https://***@host/x.csv'
     """
-    masked = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", url)
+    url = url.partition("#")[0]
+    if "@" in url.partition("://")[2]:  # up to the last @: a password may hold a slash
+        scheme, _, rest = url.partition("://")
+        who, _, place = rest.rpartition("@")
+        name, colon, _ = who.partition(":")
+        url = f"{scheme}://{name}:***@{place}" if colon else f"{scheme}://***@{place}"
+    masked = re.sub(r";[^/?]*", "", url)
     head, mark, query = masked.partition("?")
     if not mark or "://" not in head:
         return masked

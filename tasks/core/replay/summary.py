@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 Verdict = Literal["ok", "warn", "drift", "undecided"]
-Outcome = Literal["", "promoted", "kept", "refused", "skipped", "blocked", "failed"]
+Outcome = Literal["", "promoted", "kept", "refused", "waiting", "skipped", "blocked", "failed"]
 
-TRAINED = frozenset({"promoted", "kept", "refused"})
+TRAINED = frozenset({"promoted", "kept", "refused", "waiting"})
 
 
 @dataclass(frozen=True)
