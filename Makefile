@@ -9,7 +9,7 @@ export UV_COMPILE_BYTECODE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check lock clean
 help: ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 

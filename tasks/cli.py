@@ -33,6 +33,8 @@ def run_flow(
     its progress itself; PREFECT_LOGGING_LEVEL brings them back.
     """
     quiet_environment()
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
     if quiet and "PREFECT_LOGGING_LEVEL" not in os.environ:
         _only_warnings()
     args = parser_for(flow, extra).parse_args(argv)
@@ -54,7 +56,8 @@ def run_flow(
         sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; what was recorded is kept, run the same command again to go on\n")
+        again = "starts it anew" if quiet else "goes on from there"
+        sys.stderr.write(f"stopped; what was recorded is kept, the same command {again}\n")
         return 130
     return 0
 
@@ -93,6 +96,13 @@ def quiet_environment() -> None:
     here = str(Path(sys.argv[0]).resolve().parent)
     if sys.path and sys.path[0] == here and Path(here).name == "flows":
         sys.path.pop(0)  # a module named like a flow must not hide a library's
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Let an error of this project be the one line it is; a traceback is for faults nobody foresaw."""
+    if record.exc_info and isinstance(record.exc_info[1], WorkflowError):
+        record.exc_info, record.exc_text = None, None
+    return True
 
 
 def _only_warnings() -> None:

@@ -39,6 +39,10 @@ class Stageplay:
         self._task = self._bar.add_task("replay", total=self._count, model=spec.name)
 
     def __enter__(self) -> Self:
+        self._console.print(
+            "Each line: the window, what was served, the realised score of the labels known by then, the "
+            "checks, the decision. The table at the end scores every window on all of its labels."
+        )
         self._bar.start()
         return self
 

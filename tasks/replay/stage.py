@@ -111,7 +111,7 @@ def simulated_stage(spec: ModelSpec, folder: Path, *, seed: int, windows: int | 
 def state_below(folder: Path) -> Iterator[Settings]:
     """Let every task of this process keep its state in a fresh folder, and put the old place back at the end.
 
-    What an earlier replay left in the folder is removed; a folder that no replay made is refused.
+    What an earlier replay left there is kept beside it as `<folder>.previous`; any other content is refused.
 
     Raises:
         SpecError: when the folder holds something else.
@@ -123,9 +123,11 @@ def state_below(folder: Path) -> Iterator[Settings]:
                 "an empty folder or a replay's",
                 "use another --out",
             )
-        shutil.rmtree(folder)
+        previous = folder.with_name(f"{folder.name}.previous")
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _MARK).write_text("state of a replay; the next replay into this folder removes it\n")
+    (folder / _MARK).write_text("state of a replay; the next one here puts it aside as .previous\n")
     ours = {"EVERGREEN_STATE_DIR": str(folder.resolve()), "EVERGREEN_LAUNCH": "inline"}
     cleared = ("EVERGREEN_STORE", "EVERGREEN_MLFLOW", "EVERGREEN_ARTIFACTS")
     before = {name: os.environ.get(name) for name in (*ours, *cleared)}

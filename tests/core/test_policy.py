@@ -281,8 +281,8 @@ def test_a_naive_time_and_an_unknown_outcome_are_refused() -> None:
 
 def test_silence_is_named_and_not_called_ok() -> None:
     said = decide(Evidence(as_of=T0, data_ok=True), make_spec()).sentence()
-    assert "performance not checked" in said
-    assert "drift not checked" in said
+    assert "score not checked" in said
+    assert "inputs not checked" in said
 
 
 # Properties.

@@ -77,3 +77,4 @@ def test_state_moves_below_the_folder_and_back(tmp_path: Path, monkeypatch: pyte
     assert "EVERGREEN_STATE_DIR" not in os.environ
     with state_below(tmp_path / "play"):
         assert not (tmp_path / "play" / "left.txt").exists()
+    assert (tmp_path / "play.previous" / "left.txt").read_text() == "from the first replay"

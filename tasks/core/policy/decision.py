@@ -29,6 +29,16 @@ Cause = Literal["data", "labels", "decay", "drift", "age", "first", "none"]
 Guard = Literal["new_rows", "cooldown", "budget", "futility"]
 
 _WEEK = timedelta(days=7)
+_WORDS = {
+    ("score", "ok"): "within its band",
+    ("score", "warn"): "below its band, perhaps by chance",
+    ("score", "drift"): "below its band",
+    ("score", "undecided"): "undecided",
+    ("inputs", "ok"): "unmoved",
+    ("inputs", "warn"): "moved a little",
+    ("inputs", "drift"): "moved",
+    ("inputs", "undecided"): "undecided",
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -217,9 +227,11 @@ def _by_age(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
 def _calm(evidence: Evidence) -> str:
     """Say what calls for nothing, without taking silence for health."""
     told = []
-    for name, checks in (("performance", evidence.performance), ("drift", evidence.drift)):
-        told.append(f"{name} {checks[-1].outcome}" if checks else f"{name} not checked")
-    return "nothing calls for training: " + ", ".join(told)
+    for name, checks in (("score", evidence.performance), ("inputs", evidence.drift)):
+        told.append(f"{name} {_WORDS[name, checks[-1].outcome]}" if checks else f"{name} not checked")
+    newest = [checks[-1].outcome for checks in (evidence.performance, evidence.drift) if checks]
+    few = "; not in enough windows yet" if "drift" in newest else ""
+    return "nothing calls for training: " + ", ".join(told) + few
 
 
 def _why(checks: tuple[CheckOutcome, ...]) -> str:
