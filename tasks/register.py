@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 UNSET: Literal["unset"] = "unset"
+_ABSENT = "no champion"
 _ATTEMPT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}$")
 
 
@@ -229,7 +230,20 @@ def move_champion(
     )
 
 
-@task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)
+def _again_unless_absent(task_: object, run: object, state: Any) -> bool:  # Any: prefect's own state type
+    """Retry faults of the registry, not its answer that there is no champion."""
+    del task_, run
+    found = state.result(raise_on_failure=False)
+    return not (isinstance(found, RegistryError) and found.found == _ABSENT)
+
+
+@task(
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=_again_unless_absent,
+    timeout_seconds=600,
+    cache_policy=NO_CACHE,
+)
 def champion(
     name: str, *, required: bool = False, also: Iterable[str] = (), settings: Settings | None = None
 ) -> ChampionInfo | None:
@@ -252,7 +266,7 @@ def champion(
     vouched = _vouched(name, place)
     found = registry.champion(name, settings=place, also=also, vouched=vouched)
     if found is None and required:
-        raise RegistryError("no champion", "a promoted version", "run the retrain flow first", model=name)
+        raise RegistryError(_ABSENT, "a promoted version", "run the retrain flow first", model=name)
     task_logger(__name__).info("%s: champion is %s", name, f"version {found.version}" if found else "none")
     return found
 
