@@ -11,7 +11,7 @@ from prefect.states import State
 from tasks.attempt import Attempt, begin_attempt, carrying_out, conclude, still_ours, too_few_rows
 from tasks.cli import run_flow
 from tasks.clock import now_or
-from tasks.core.errors import WorkflowError
+from tasks.core.errors import PromotionRefused, WorkflowError
 from tasks.core.spec import ModelSpec
 from tasks.drift import profile_reference
 from tasks.evaluate import evaluate_pair
@@ -110,18 +110,22 @@ def finish(
     spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched, *, as_of: datetime
 ) -> State[Any]:
     """Promote or keep the registered version, record it, and move the watermark last."""
-    action: Literal["promoted", "kept", "waiting"] = "kept"
+    action: Literal["promoted", "kept", "refused", "waiting"] = "kept"
+    why = made.why
     if made.promote and spec.gate.promotion == "auto":
-        action = "promoted"
-        move_champion(
-            spec,
-            made.version,
-            actor="gate",
-            reason=made.why,
-            decision_id=attempt.id,
-            as_of=as_of,
-            expected=made.champion_version,
-        )
+        try:
+            move_champion(
+                spec,
+                made.version,
+                actor="gate",
+                reason=why,
+                decision_id=attempt.id,
+                as_of=as_of,
+                expected=made.champion_version,
+            )
+            action = "promoted"
+        except PromotionRefused as err:  # another version serves by now than the one it was compared with
+            action, why = "refused", str(err)
     elif made.promote and spec.gate.promotion == "manual":
         action = "waiting"
         message = f"version {made.version.number} waits for approval: {made.why}"
@@ -130,7 +134,7 @@ def finish(
         spec,
         attempt,
         action,
-        made.why,
+        why,
         from_version=made.champion_version,
         to_version=made.version.number,
     )

@@ -110,6 +110,19 @@ def test_under_manual_promotion_a_good_challenger_waits_and_no_alias_moves(
         assert registry.execute("select count(*) from registered_model_aliases").fetchone() == (0,)
 
 
+def test_a_champion_that_changed_meanwhile_makes_the_promotion_a_recorded_refusal(
+    retrain: Retrain, rows_spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = flows.retrain.move_champion
+
+    def against_another(*args: Any, **kwargs: Any) -> Any:
+        return real(*args, **{**kwargs, "expected": 7})
+
+    monkeypatch.setattr(flows.retrain, "move_champion", against_another)
+    assert retrain(rows_spec, as_of=START + 30 * DAY, decision_id="d").action == "refused"
+    assert outcomes(rows_spec) == [("d", "refused", 1)]
+
+
 def test_rows_that_break_the_contract_block_and_the_champion_stays(
     retrain: Retrain, rows_spec: ModelSpec
 ) -> None:
