@@ -34,6 +34,13 @@ class Settings(BaseSettings):
         None,
         description="Key of the hashes that stand for sensitive values; default: one made per state_dir.",
     )
+    aws: str | None = Field(
+        None, description="Name of the AwsCredentials block to use for s3://; default: the usual AWS chain."
+    )
+    deployer: str | None = Field(
+        None, description="https:// address that is told, signed, of every promotion and rollback."
+    )
+    deployer_key: SecretStr | None = Field(None, description="Key of that signature (HMAC-SHA256).")
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of a fit.")
 
     @cached_property

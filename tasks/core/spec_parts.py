@@ -253,6 +253,9 @@ class Gate(Part):
     promotion: Literal["auto", "manual", "dry_run"] = Field(
         "auto", **at(5, "Promote at once, wait for a person, or only say what would happen.")
     )
+    approval: Length = Field(
+        "3d", **at(6, "How long a challenger waits for a person; after that it counts as rejected.")
+    )
 
 
 class Performance(Part):
@@ -301,6 +304,9 @@ class Retrain(Part):
         2,
         ge=1,
         **at(4, "Retrainings without a promotion, for the same cause, after which a person is told."),
+    )
+    valid_for: Length = Field(
+        "3d", **at(5, "How long a decision to train stands; one that is older starts nothing.")
     )
 
 

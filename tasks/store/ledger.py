@@ -16,7 +16,7 @@ from tasks.store.engine import insert_new, reading, writing
 from tasks.store.schema import decisions as decisions_table
 from tasks.store.schema import plain, promotions
 
-Action = Literal["promoted", "kept", "skipped", "blocked", "refused", "waiting", "rolled_back"]
+Action = Literal["promoted", "kept", "skipped", "blocked", "refused", "waiting", "rejected", "rolled_back"]
 _SERVING = ("promoted", "rolled_back")  # the actions that change which version serves
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0001"  # head of migrations/versions; a store at this revision is opened without loading Alembic
+REVISION = "0002"  # head of migrations/versions; a store at this revision is opened without loading Alembic
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -235,4 +235,33 @@ alerts = sa.Table(
         sqlite_where=sa.text("resolved_at IS NULL"),
         postgresql_where=sa.text("resolved_at IS NULL"),
     ),
+)
+# What was decided and has to leave this process: written with the decision, in one transaction.
+outbox = sa.Table(
+    "outbox",
+    METADATA,
+    _id(),
+    _need("model", sa.String),
+    _need("decision_id", sa.String),
+    _need("written_at", UtcDateTime),  # by the clock, not as_of: how long ago something was asked for
+    sa.Column("sent_at", UtcDateTime),
+    _need("tries", sa.Integer),
+    sa.UniqueConstraint("model", "decision_id"),
+)
+# What a channel has to be told, until it was: `topic` names what about, so that it is told once.
+deliveries = sa.Table(
+    "deliveries",
+    METADATA,
+    _id(),
+    _need("model", sa.String),
+    _need("topic", sa.String),
+    _need("channel", sa.String),
+    _need("content", Json),
+    _need("written_at", UtcDateTime),
+    _need("next_at", UtcDateTime),
+    _need("tries", sa.Integer),
+    sa.Column("done_at", UtcDateTime),
+    sa.Column("error", sa.String),
+    sa.UniqueConstraint("topic", "channel"),
+    sa.Index(None, "model", "done_at"),
 )
