@@ -122,7 +122,8 @@ class Live:
                     return found
             time.sleep(0.1)
         logs = "".join(
-            f"\n--- {log.name}\n{log.read_text(errors='replace')[-2000:]}" for log in self.folder.glob("*.log")
+            f"\n--- {log.name}\n{log.read_text(errors='replace')[-2000:]}"
+            for log in self.folder.glob("*.log")
         )
         raise AssertionError(f"{what} did not come in {seconds:g} s{logs}")
 
