@@ -9,12 +9,21 @@ export UV_COMPILE_BYTECODE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help demo test check lock clean
+.PHONY: help demo up status down test check lock clean
 help: ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 demo: $(VENV)/run ## replay a simulated year through the real flows; writes .evergreen/demo/report.html
 	$(BIN)/python flows/replay.py --model demo --simulate year
+
+up: $(VENV)/run ## Prefect server, worker and MLflow on this machine, with the deployments; Ctrl-C ends them (ARGS=--detach)
+	@$(BIN)/python deployments/up.py $(ARGS)
+
+status: ## show what `make up` runs and where
+	@$(BIN)/python deployments/up.py status || true
+
+down: ## end what `make up` runs, and nothing else
+	@$(BIN)/python deployments/up.py down
 
 test: $(VENV)/dev ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

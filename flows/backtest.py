@@ -10,8 +10,8 @@ from tasks.clock import now_or
 from tasks.core.replay.backtest_result import Backtest
 from tasks.core.spec import ModelSpec
 from tasks.fetch import fetch_window, time_range
-from tasks.publish import publish_backtest
 from tasks.replay.show import show_backtest
+from tasks.reports import publish_backtest
 from tasks.settings import result_folder
 from tasks.validate import validate
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from prefect import flow
@@ -10,21 +9,29 @@ from prefect.states import State
 
 from tasks.cli import run_flow
 from tasks.clock import now_or
+from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.decide import CheckResult, reach_decision, record_check
 from tasks.drift import check_drift
+from tasks.failure import explain_failure
 from tasks.fetch import fetch_window
 from tasks.launch import launch_retraining
 from tasks.monitor import gather_evidence
-from tasks.notify import announce
+from tasks.notify import announce, deliver_pending
 from tasks.publish import publish_decision, publish_drift, publish_validation
 from tasks.register import champion
 from tasks.validate import validate
 
 
-@flow(name="detect_drift", flow_run_name="{spec.name}: detect drift", persist_result=False)
-def detect_drift(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = False) -> State[Any]:
+@flow(
+    name="detect_drift",
+    flow_run_name="{spec.name}: detect drift",
+    persist_result=False,
+    on_failure=[explain_failure],
+    on_crashed=[explain_failure],
+)
+def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun = False) -> State[Any]:
     """Compare the newest check window with the champion's reference and launch a retraining when due.
 
     Args:
@@ -33,6 +40,8 @@ def detect_drift(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool =
         dry_run: Check and show, but record, tell and launch nothing; decides on what was recorded before.
     """
     moment = now_or(as_of)
+    if not dry_run:
+        deliver_pending(spec)
     window = Window.ending(moment, spec.window.check)
     incumbent = champion(spec.name)
     version = incumbent.version if incumbent else None

@@ -8,21 +8,31 @@ from typing import Any
 from prefect import flow
 from prefect.states import State
 
+from tasks.approve import expire_approvals
 from tasks.cli import run_flow
 from tasks.clock import now_or
+from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.decide import CheckResult, reach_decision, record_check, record_labels, windows_to_judge
+from tasks.failure import explain_failure
 from tasks.fetch import fetch_labels
 from tasks.launch import launch_retraining
 from tasks.monitor import gather_evidence, realised_performance
-from tasks.notify import announce
+from tasks.notify import announce, deliver_pending, settle, tell
 from tasks.publish import publish_decision, publish_performance
+from tasks.reconcile import relaunch_unanswered
 from tasks.register import champion
 
 
-@flow(name="monitor", flow_run_name="{spec.name}: monitor", persist_result=False)
-def monitor(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = False) -> State[Any]:
+@flow(
+    name="monitor",
+    flow_run_name="{spec.name}: monitor",
+    persist_result=False,
+    on_failure=[explain_failure],
+    on_crashed=[explain_failure],
+)
+def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun = False) -> State[Any]:
     """Measure realised performance where labels are known by now, and launch a retraining when it is due.
 
     Args:
@@ -31,6 +41,8 @@ def monitor(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = Fals
         dry_run: Check and show, but record, tell and launch nothing; decides on what was recorded before.
     """
     moment = now_or(as_of)
+    if not dry_run:
+        catch_up(spec, moment)
     window = Window.ending(moment - parse_duration(spec.label.maturity), spec.window.check)
     incumbent = champion(spec.name)
     version = incumbent.version if incumbent else None
@@ -71,6 +83,19 @@ def monitor(spec: ModelSpec, as_of: datetime | None = None, dry_run: bool = Fals
     publish_decision(spec, decision, launched)
     outcome = verdict.outcome if verdict else "undecided"
     return CheckResult(window, outcome, decision, launched, value=verdict.value if verdict else None).state()
+
+
+def catch_up(spec: ModelSpec, moment: datetime) -> None:
+    """Do what earlier runs and people left undone: messages, approvals, and what was never carried out."""
+    deliver_pending(spec)
+    expired = expire_approvals(spec, moment)
+    if expired.versions and not expired.left:
+        settle(spec, "approval", as_of=moment)
+    found = relaunch_unanswered(spec)
+    if found.stuck:
+        tell(spec, "critical", "launch", found.sentence(), as_of=moment)
+    elif found.looked:
+        settle(spec, "launch", as_of=moment)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from flows.score import score
 from tasks.cli import run_flow
 from tasks.core.replay.summary import Summary
 from tasks.core.spec import ModelSpec
+from tasks.core.spec_parts import Alerts
 from tasks.core.window import Window
 from tasks.fetch import fetch_labels, time_range
-from tasks.publish import publish_replay
 from tasks.register import champion
 from tasks.replay.show import Stageplay
 from tasks.replay.stage import history_stage, simulated_stage, state_below
 from tasks.replay.story import Story
+from tasks.reports import publish_replay
 from tasks.settings import result_folder
 
 
@@ -43,6 +44,8 @@ def replay(
         seed: Seed of the simulation.
         out: Folder of the replay's state, summary and report; default: replay/<model> in the state folder.
     """
+    # Nobody is to be woken by what happened long ago.
+    spec = spec.model_copy(update={"alerts": Alerts()})
     folder = result_folder(spec.name, "replay", out)
     whole = None if simulate == "year" else time_range(spec)
     with state_below(folder):

@@ -6,15 +6,27 @@ from datetime import datetime
 from typing import Any, Literal
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.states import State
 
-from tasks.attempt import Attempt, begin_attempt, carrying_out, conclude, still_ours, too_few_rows
+from tasks.attempt import (
+    Action,
+    Attempt,
+    begin_attempt,
+    carrying_out,
+    conclude,
+    still_ours,
+    too_few_rows,
+)
 from tasks.cli import run_flow
-from tasks.clock import now_or
 from tasks.core.errors import PromotionRefused, WorkflowError
+from tasks.core.form import ABOUT_MODEL, AsOf, DecisionId, DryRun, Force, Reason
 from tasks.core.spec import ModelSpec
+from tasks.deployed import form_of
+from tasks.deployer import announce_promotion
 from tasks.drift import profile_reference
 from tasks.evaluate import evaluate_pair
+from tasks.failure import explain_failure
 from tasks.fetch import Fetched, commit_watermark, fetch_training
 from tasks.notify import settle, tell
 from tasks.publish import publish_comparison, publish_decision, publish_validation
@@ -30,34 +42,45 @@ from tasks.train import train_challenger
 from tasks.validate import infer_contract_from_source, validate
 
 
-@flow(name="retrain", flow_run_name="{spec.name}: retrain ({reason})", persist_result=False)
+def _run_name() -> str:
+    given = flow_run.parameters
+    reason = given["reason"] if len(given["reason"]) <= 60 else f"{given['reason'][:59]}…"
+    return f"{given['spec'].name}: retrain ({reason})" + (" (dry)" if given["dry_run"] else "")
+
+
+@flow(
+    name="retrain",
+    flow_run_name=_run_name,
+    persist_result=False,
+    on_failure=[explain_failure],
+    on_crashed=[explain_failure],
+)
 def retrain(
-    spec: ModelSpec,
-    as_of: datetime | None = None,
-    reason: str = "manual",
-    decision_id: str = "",
-    dry_run: bool = False,
-    force: bool = False,
+    spec: ModelSpec = ABOUT_MODEL,
+    as_of: AsOf = None,
+    reason: Reason = "manual",
+    decision_id: DecisionId = "",
+    dry_run: DryRun = False,
+    force: Force = False,
 ) -> State[Any]:
     """Train a challenger on the newest labelled rows and let the gate decide whether it becomes champion.
 
     Args:
         spec: The model, as written under `definitions.models`.
-        as_of: The moment to act as if it were; default: now.
+        as_of: The moment to act as if it were; default: that of the decision, or now.
         reason: Why this retraining was started; kept in the ledger.
         decision_id: The decision that asked for it; the same id never trains twice.
         dry_run: Train and compare, but register and promote nothing.
         force: Train even if there are fewer new rows than retrain.min_new_rows.
     """
-    moment = now_or(as_of)
-    attempt = begin_attempt(spec, moment, reason=reason, decision_id=decision_id)
+    attempt = begin_attempt(spec, as_of, reason=reason, decision_id=decision_id)
     if not attempt.acquired:
-        return conclude(spec, attempt, "skipped", attempt.why).state()
+        return end(spec, attempt, "skipped", attempt.why)
     try:
         with carrying_out(spec, attempt):
-            return carry_out(spec, attempt, moment, dry_run=dry_run, force=force)
+            return carry_out(spec, attempt, attempt.as_of, dry_run=dry_run, force=force)
     except WorkflowError as err:
-        tell(spec, "critical", "retraining", f"retraining failed: {err}", as_of=moment)
+        tell(spec, "critical", "retraining", f"retraining failed: {err}", as_of=attempt.as_of)
         raise
 
 
@@ -73,7 +96,7 @@ def carry_out(
 
     fetched = fetch_training(spec, moment)
     if incumbent and not force and (why := too_few_rows(spec, fetched.new_rows)):
-        return conclude(spec, attempt, "skipped", why, dry_run=dry_run).state()
+        return end(spec, attempt, "skipped", why, dry_run=dry_run)
 
     checked = validate(spec, fetched.dataset, attempt=attempt.id)
     publish_validation(spec, checked.report, fetched.dataset.window)
@@ -81,7 +104,7 @@ def carry_out(
         why = checked.report.sentence()
         if not dry_run:
             tell(spec, "critical", "training data", f"retraining blocked: {why}", as_of=moment)
-        return conclude(spec, attempt, "blocked", why, dry_run=dry_run).state()
+        return end(spec, attempt, "blocked", why, dry_run=dry_run)
 
     snapshot = save_snapshot(checked.dataset, spec)
     trained = train_challenger(
@@ -94,7 +117,7 @@ def carry_out(
     evaluated = evaluate_pair(spec, trained, incumbent.ref if incumbent else None)
     publish_comparison(spec, evaluated, trained.train_window)
     if dry_run:
-        return conclude(spec, attempt, "dry run", evaluated.decision.sentence()).state()
+        return end(spec, attempt, "dry run", evaluated.decision.sentence(), dry_run=True)
 
     reference = profile_reference(spec, trained, rows_path=checked.dataset.path)
     still_ours(spec, attempt)
@@ -111,7 +134,7 @@ def finish(
 ) -> State[Any]:
     """Promote or keep the registered version, record it, and move the watermark last."""
     action: Literal["promoted", "kept", "refused", "waiting"] = "kept"
-    why = made.why
+    why, asked = made.why, {"asked_for": attempt.decision, "caused_by": attempt.decision.get("caused_by")}
     if made.promote and spec.gate.promotion == "auto":
         try:
             move_champion(
@@ -122,6 +145,7 @@ def finish(
                 decision_id=attempt.id,
                 as_of=as_of,
                 expected=made.champion_version,
+                note=asked,
             )
             action = "promoted"
         except PromotionRefused as err:  # another version serves by now than the one it was compared with
@@ -129,7 +153,7 @@ def finish(
     elif made.promote and spec.gate.promotion == "manual":
         action = "waiting"
         message = f"version {made.version.number} waits for approval: {made.why}"
-        tell(spec, "warning", "approval", message, as_of=as_of)
+        tell(spec, "warning", "approval", message, as_of=as_of, link=form_of(f"promote/{spec.name}"))
     ended = conclude(
         spec,
         attempt,
@@ -137,10 +161,28 @@ def finish(
         why,
         from_version=made.champion_version,
         to_version=made.version.number,
+        digest=made.version.digest,
     )
+    if action == "promoted":
+        announce_promotion(
+            spec,
+            version=made.version.number,
+            from_version=made.champion_version,
+            action="promoted",
+            decision_id=attempt.id,
+            digest=made.version.digest,
+            as_of=as_of,
+        )
     # Last, so that an attempt that dies before its end is recorded fetches the same rows again.
     commit_watermark(spec, fetched, attempt.id)
-    publish_decision(spec, ended)
+    publish_decision(spec, ended, because=attempt.decision)
+    return ended.state()
+
+
+def end(spec: ModelSpec, attempt: Attempt, action: Action, why: str, *, dry_run: bool = False) -> State[Any]:
+    """Record and show the end of an attempt that registered no version."""
+    ended = conclude(spec, attempt, action, why, dry_run=dry_run)
+    publish_decision(spec, ended, because=attempt.decision)
     return ended.state()
 
 

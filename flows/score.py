@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from prefect import flow
@@ -10,8 +9,10 @@ from prefect.states import State
 
 from tasks.cli import run_flow
 from tasks.clock import now_or
+from tasks.core.form import ABOUT_MODEL, AsOf
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
+from tasks.failure import explain_failure
 from tasks.fetch import fetch_window
 from tasks.publish import publish_validation
 from tasks.register import champion
@@ -19,8 +20,14 @@ from tasks.score import refuse_window, score_window
 from tasks.validate import validate
 
 
-@flow(name="score", flow_run_name="{spec.name}: score", persist_result=False)
-def score(spec: ModelSpec, as_of: datetime | None = None) -> State[Any]:
+@flow(
+    name="score",
+    flow_run_name="{spec.name}: score",
+    persist_result=False,
+    on_failure=[explain_failure],
+    on_crashed=[explain_failure],
+)
+def score(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None) -> State[Any]:
     """Score the rows of the newest check window; running it again adds only what was not scored yet.
 
     Args:

@@ -18,18 +18,21 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.clock import now_or
 from tasks.core.errors import LaunchError, WorkflowError
+from tasks.core.policy.standing import objection
 from tasks.core.spec import ModelSpec
+from tasks.core.window import parse_duration
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import claims, ledger
+from tasks.store import claims, ledger, outbox
 from tasks.store.engine import open_store
 
 Action = ledger.Action | Literal["dry run"]
+BY_EVENT = "event"  # the reason an automation gives: anybody can emit an event, so its decision must be ours
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """How an attempt ended, as the ledger has it."""
+    """How an attempt ended, as the ledger has it; `caused_by` is the id of the check run behind it."""
 
     model: str
     attempt: str
@@ -37,6 +40,7 @@ class Conclusion:
     why: str
     from_version: int | None = None
     to_version: int | None = None
+    caused_by: str | None = None
 
     @property
     def outcome(self) -> str:
@@ -55,7 +59,11 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What this run may do: `acquired` says whether the decision is ours to carry out, else `why` not."""
+    """What this run may do: `acquired` says whether the decision is ours to carry out, else `why` not.
+
+    `as_of` is the moment it acts as if it were. `decision` is the recorded decision as JSON: id, kind, cause,
+    reasons, `decided_at` and `caused_by`, the id of the check run that decided (None where not on record).
+    """
 
     id: str
     acquired: bool
@@ -63,43 +71,43 @@ class Attempt:
     owner: str
     as_of: datetime
     reason: str
-    decision: dict[str, Any] = field(default_factory=dict)  # Any: JSON, the recorded decision
+    decision: dict[str, Any] = field(default_factory=dict)  # Any: JSON
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
 def begin_attempt(
     spec: ModelSpec,
-    as_of: datetime,
+    as_of: datetime | None,
     *,
     reason: str,
     decision_id: str = "",
     settings: Settings | None = None,
 ) -> Attempt:
-    """Return the attempt, acquired unless its decision was or is being carried out.
+    """Return the attempt, acquired unless its decision was or is being carried out or no longer stands.
 
     Without a decision id the attempt is named by model, reason and moment: the same call is the same attempt.
+    Without `as_of` it acts as of the moment of its decision, or of now where that is not on record.
     """
     engine = open_store(settings)
     (settings or Settings()).sweep_work(now_or(None).timestamp())
-    given = decision_id or f"{reason}-{spec.name}-{as_of:%Y%m%dT%H%M%S}"
-    identity = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in given)[:120]
+    decided = ledger.decided(engine, spec.name, _identity(decision_id)) if decision_id else None
+    moment = now_or(as_of or (decided.at if decided else None))
+    identity = _identity(decision_id or f"{reason}-{spec.name}-{moment:%Y%m%dT%H%M%S}")
     if not decision_id:
         identity = _untried(engine, spec.name, identity)
+        decided = ledger.decided(engine, spec.name, identity)
     # The run's own id: a repeated call of this task is the same owner.
     owner = claims.this_process(str(flow_run.id) if flow_run.id else None)
-    claim = claims.claim(
-        engine, identity, spec.name, owner, now_or(None)
-    )  # leases are about processes, not history
-    decided = next((row for row in ledger.decisions(engine, spec.name) if row.decision_id == identity), None)
-    decision = {
-        "id": identity,
-        "kind": decided.kind if decided else "TRAIN",
-        "cause": decided.cause if decided else reason,
-        "reasons": list(decided.reasons) if decided else [f"asked for: {reason}"],
-    }
+    decision = _decision(identity, decided, reason)
+    why = _void(engine, spec, identity, reason=reason, acts_as_of=None if as_of else moment)
+    if why:
+        task_logger(__name__).info("%s: attempt %s starts nothing: %s", spec.name, identity, why)
+        return Attempt(identity, False, why, owner, moment, reason, decision)
+    # Leases are about processes, not history: they go by the clock.
+    claim = claims.claim(engine, identity, spec.name, owner, now_or(None))
     task_logger(__name__).info("%s: attempt %s is %s", spec.name, identity, claim.state)
     why = _why(claim.state, claim.holder)
-    return Attempt(identity, claim.acquired, why, owner, as_of, reason, decision)
+    return Attempt(identity, claim.acquired, why, owner, moment, reason, decision)
 
 
 @contextmanager
@@ -141,10 +149,14 @@ def conclude(
     *,
     to_version: int | None = None,
     from_version: int | None = None,
+    digest: str = "",
     dry_run: bool = False,
     settings: Settings | None = None,
 ) -> Conclusion:
-    """Return the conclusion after writing it to the ledger; a dry run and a claim not ours leave no row."""
+    """Return the conclusion after writing it to the ledger; a dry run and a claim not ours leave no row.
+
+    `digest` is that of the version it is about: what a person approves later must be what was compared now.
+    """
     if attempt.acquired and not dry_run and action != "dry run":
         ledger.record(
             open_store(settings),
@@ -155,11 +167,12 @@ def conclude(
             to_version=to_version,
             actor="retrain",
             reason=why,
-            evidence=attempt.decision,
+            evidence={**attempt.decision, **({"digest": digest} if digest else {})},
             at=attempt.as_of,
         )
     task_logger(__name__).info("%s: attempt %s %s: %s", spec.name, attempt.id, action, why)
-    return Conclusion(spec.name, attempt.id, action, why, from_version, to_version)
+    caused_by = attempt.decision.get("caused_by")
+    return Conclusion(spec.name, attempt.id, action, why, from_version, to_version, caused_by)
 
 
 def still_ours(spec: ModelSpec, attempt: Attempt) -> None:
@@ -190,6 +203,32 @@ def too_few_rows(spec: ModelSpec, new_rows: int) -> str:
     """Return why a retraining has to wait for more rows, or nothing when it need not."""
     least = spec.retrain.min_new_rows
     return "" if new_rows >= least else f"{new_rows} new labelled rows, retrain.min_new_rows is {least}"
+
+
+def _identity(given: str) -> str:
+    return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in given)[:120]
+
+
+def _decision(identity: str, decided: ledger.DecisionRow | None, reason: str) -> dict[str, Any]:  # Any: JSON
+    return {
+        "id": identity,
+        "kind": decided.kind if decided else "TRAIN",
+        "cause": decided.cause if decided else reason,
+        "reasons": list(decided.reasons) if decided else [f"asked for: {reason}"],
+        "decided_at": decided.at.isoformat() if decided else None,
+        "caused_by": decided.run_id if decided else None,
+    }
+
+
+def _void(engine: Engine, spec: ModelSpec, identity: str, *, reason: str, acts_as_of: datetime | None) -> str:
+    """Return why the decision may start nothing, or nothing when it may."""
+    asked = outbox.find(engine, spec.name, identity)
+    if asked is None:
+        return f"no decision {identity} to train on record" if reason == BY_EVENT else ""
+    valid_for = parse_duration(spec.retrain.valid_for)
+    return objection(
+        written_at=asked.written_at, acts_as_of=acts_as_of, valid_for=valid_for, now=now_or(None)
+    )
 
 
 def _why(state: str, holder: str) -> str:

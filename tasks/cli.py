@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from prefect import Flow
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+import tasks.aws  # noqa: F401 -- every flow imports this module, and so can load the block of EVERGREEN_AWS
 from tasks.core.errors import SpecError, WorkflowError
 from tasks.core.spec import ModelSpec
 from tasks.specfile import load_spec

@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
+from tasks.clock import now_or
 from tasks.core.dataset import Dataset
 from tasks.core.errors import ContractError
 from tasks.core.policy.decision import Decision, Evidence, decide
@@ -125,6 +126,7 @@ def reach_decision(
             model=spec.name,
             at=evidence.as_of,
             run_id=str(flow_run.id) if flow_run.id else None,
+            now=now_or(None),
         )
     task_logger(__name__).info("%s: decision %s: %s", spec.name, decision.id, decision.sentence())
     return decision

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from tasks.core.dataset import Dataset
 from tasks.core.drift.bins import Bins, cell_of
 from tasks.core.drift.measures.base import Pair
 from tasks.core.drift.profile import SCORE, Profile, Reference, Scores, build_reference, profile_frame
+from tasks.core.drift.shape import shapes_of
 from tasks.core.drift.values import Floats, read_numbers
 from tasks.core.drift.verdict import DriftVerdict, OuterTest, judge
 from tasks.core.errors import DriftError, WorkflowError
@@ -107,6 +109,7 @@ def check_drift(
         verdict = judge(reference, profile, spec, tests=tests, detector="alibi")
     else:
         verdict = judge(reference, profile, spec)
+    verdict = replace(verdict, shapes=shapes_of(reference, profile, verdict))
     task_logger(__name__).info(
         "drift in %s: %s, %d rows, %d features drifted, scores %s, in %.1f s",
         dataset.window,

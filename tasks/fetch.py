@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +16,7 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, utc
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.sources import open_source
+from tasks.sources import opened
 from tasks.sources.increments import folder_of, sweep
 from tasks.sources.reading import read_labels, read_range, read_training, read_window, training_window
 from tasks.store import watermarks
@@ -89,7 +88,7 @@ def fetch_training(spec: ModelSpec, as_of: datetime, *, settings: Settings | Non
     standing = watermarks.get(open_store(settings), spec.name)
     moment = standing.moment if standing else None
     names = standing.increments if standing else []
-    with closing(open_source(spec, settings)) as source:
+    with opened(spec, settings) as source:
         found = read_training(source, spec, as_of, settings, watermark=moment, names=names)
     dataset, resolution = found.assembled.dataset, found.assembled.resolution
     task_logger(__name__).info(
@@ -140,7 +139,7 @@ def fetch_window(
         ContractError: when the key or time columns are not there.
     """
     settings = settings or Settings()
-    with closing(open_source(spec, settings)) as source:
+    with opened(spec, settings) as source:
         dataset = read_window(source, spec, window, utc(as_of), settings, columns=spec.columns, stem="window")
     task_logger(__name__).info("Fetched %d rows of %s for %s", dataset.rows, spec.name, window)
     return dataset
@@ -161,7 +160,7 @@ def fetch_labels(
         ContractError: when the key or time columns are not there.
     """
     settings = settings or Settings()
-    with closing(open_source(spec, settings)) as source:
+    with opened(spec, settings) as source:
         dataset = read_labels(source, spec, window, utc(as_of), settings)
     task_logger(__name__).info("Fetched %d labels of %s for %s", dataset.rows, spec.name, window)
     return dataset
@@ -175,5 +174,5 @@ def time_range(spec: ModelSpec, *, settings: Settings | None = None) -> Window:
         SourceUnavailable: when the source does not answer; the task retries.
         FetchError: when it cannot be read, holds times that cannot be placed, or has no rows.
     """
-    with closing(open_source(spec, settings or Settings())) as source:
+    with opened(spec, settings or Settings()) as source:
         return read_range(source, spec)

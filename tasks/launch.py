@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-import httpx
 from prefect import Flow
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.client.schemas.objects import State
+from prefect.runtime import deployment
+from sqlalchemy.engine import Engine
 
+from tasks.clock import now_or
 from tasks.core.errors import LaunchError
+from tasks.core.form import fit_reason
 from tasks.core.policy.decision import Decision
+from tasks.core.policy.standing import due, objection
 from tasks.core.spec import ModelSpec
-from tasks.core.window import utc
+from tasks.core.window import parse_duration, utc
+from tasks.deployed import ask, failed, link_to, watch, why_nobody
+from tasks.emit import emit_decision
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import claims
+from tasks.store import claims, outbox
 from tasks.store.engine import open_store
-from tasks.store.schema import dump_json
+
+Mode = Literal["inline", "deployment", "event"]
 
 ENTRYPOINT = "flows.retrain.retrain"
 WAIT_SECONDS = 60.0
-_MAX_FAILED = 5  # earlier failed runs of the same launch that are stepped over
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,17 @@ class Launched:
     """What became of a launch.
 
     `started` says whether this call set a retraining going. `outcome` is how it ended (the name of its final
-    state in lower case), or running, scheduled (no worker has taken it yet), busy or done (both by another
-    launch).
+    state in lower case), or asked (an event was sent, now or a moment ago: whatever listens starts the run),
+    running, scheduled (no worker has taken it yet), busy or done (both by another launch), or void (the
+    decision no longer stands). `link` is the page of the run or event, where there is one.
     """
 
-    mode: str
+    mode: Mode
     started: bool
     outcome: str
     run_id: str | None
     reason: str
+    link: str | None = None
 
 
 def launch_retraining(
@@ -62,7 +67,7 @@ def launch_retraining(
     Args:
         spec: the model.
         decision: a decision of kind TRAIN.
-        as_of: the moment the retraining acts as if it were.
+        as_of: the moment the retraining acts as if it were; by event it is that of the recorded decision.
         settings: this place; its `launch` chooses the mode.
         entrypoint: the flow an inline launch calls, found at run time since tasks never import flows.
         wait_seconds: how long a deployment launch watches its run; None: until it ends.
@@ -78,25 +83,28 @@ def launch_retraining(
             "launch nothing",
             model=spec.name,
         )
-    seen = claims.look(open_store(settings), decision.id, spec.name, utc(as_of))
+    store, mode = open_store(settings), launch_mode(settings)
+    seen = claims.look(store, decision.id, spec.name, now_or(None))
     if not seen.acquired:
-        launched = Launched(settings.launch, False, seen.state, None, _why_not(seen))
-    elif settings.launch == "inline":
+        launched = Launched(mode, False, seen.state, None, _why_not(seen))
+    elif mode == "inline":
         launched = _inline(spec, decision, utc(as_of), entrypoint)
-    elif settings.launch == "deployment":
-        launched = _deployment(spec, decision, utc(as_of), wait_seconds)
+    elif mode == "deployment":
+        launched = _deployment(spec, decision, utc(as_of), store, wait_seconds)
     else:
-        raise LaunchError(
-            f"launch mode {settings.launch!r}",
-            "inline or deployment",
-            "set EVERGREEN_LAUNCH: events are not wired up yet",
-            model=spec.name,
-        )
+        launched = _event(spec, decision, utc(as_of), store)
     task_logger(__name__).info(
         "launch of decision %s for %s: %s %s (%s)",
         *(decision.id, spec.name, launched.mode, launched.outcome, launched.reason),
     )
     return launched
+
+
+def launch_mode(settings: Settings) -> Mode:
+    """Return how retraining is started here; a run of a deployment has a server whose automation listens."""
+    if settings.launch == "auto":
+        return "event" if deployment.id else "inline"
+    return settings.launch
 
 
 def _inline(spec: ModelSpec, decision: Decision, as_of: datetime, entrypoint: str) -> Launched:
@@ -107,11 +115,15 @@ def _inline(spec: ModelSpec, decision: Decision, as_of: datetime, entrypoint: st
         result = retrain(spec, **arguments)
         return Launched("inline", True, str(getattr(result, "outcome", result)), None, reason)
     state = cast(Callable[..., State[Any]], retrain)(spec, **arguments, return_state=True)
-    return _ended(spec, "inline", state, str(state.state_details.flow_run_id or "") or None, reason)
+    run_id = str(state.state_details.flow_run_id or "") or None
+    if not state.is_completed():
+        raise failed(spec.name, state, run_id)
+    return _completed("inline", state, run_id, reason)
 
 
-def _deployment(spec: ModelSpec, decision: Decision, as_of: datetime, wait_seconds: float | None) -> Launched:
-    name = f"retrain/{spec.name}"
+def _deployment(
+    spec: ModelSpec, decision: Decision, as_of: datetime, store: Engine, wait_seconds: float | None
+) -> Launched:
     reason = _reason(decision)
     parameters = {
         "spec": spec.model_dump(mode="json"),
@@ -119,79 +131,44 @@ def _deployment(spec: ModelSpec, decision: Decision, as_of: datetime, wait_secon
         "reason": reason,
         "decision_id": decision.id,
     }
-    run = _watched(spec, name, parameters, wait_seconds)
-    state = run.state
-    if state is None or state.is_scheduled():
-        waited = "for ever" if wait_seconds is None else f"for {wait_seconds:g} s"
-        todo = f"no worker took run {run.id} {waited}: start one on the deployment's work pool"
-        return Launched("deployment", False, "scheduled", str(run.id), todo)
+    asked = ask(f"retrain/{spec.name}", parameters, model=spec.name)
+    if row := outbox.find(store, spec.name, decision.id):
+        outbox.take(store, row, now_or(None))
+    state = watch(asked, wait_seconds)
+    if state is None:
+        todo, link = why_nobody(asked, wait_seconds), link_to(asked.id)
+        return Launched("deployment", False, "scheduled", asked.id, todo, link)
     if not state.is_final():
-        return Launched("deployment", True, "running", str(run.id), reason)
-    return _ended(spec, "deployment", state, str(run.id), reason)
+        return Launched("deployment", True, "running", asked.id, reason, link_to(asked.id))
+    return _completed("deployment", state, asked.id, reason)
 
 
-def _created(spec: ModelSpec, name: str, parameters: dict[str, Any]) -> tuple[FlowRun, str]:  # Any: JSON
-    """Return the run of these parameters and its key: a new one, or that of an equal launch before."""
-    # A repeated key returns the first run and ignores new parameters, so the key covers them all.
-    key = hashlib.sha256(dump_json([name, parameters]).encode()).hexdigest()
-    for _ in range(_MAX_FAILED):
-        run = _call(spec, name, parameters=parameters, idempotency_key=key, timeout=0)
-        if run.state is None or not (
-            run.state.is_failed() or run.state.is_crashed() or run.state.is_cancelled()
-        ):
-            return run, key
-        key = hashlib.sha256(f"{key}:{run.id}".encode()).hexdigest()  # it failed long ago: try anew
-    raise LaunchError(
-        f"{_MAX_FAILED} failed runs of {name} for the same decision",
-        "a retraining that ends",
-        f"read the log of run {run.id}, then start the deployment by hand",
-        model=spec.name,
-    )
-
-
-def _watched(
-    spec: ModelSpec, name: str, parameters: dict[str, Any], wait_seconds: float | None
-) -> FlowRun:  # Any: JSON
-    run, key = _created(spec, name, parameters)
-    if wait_seconds == 0 or (run.state and run.state.is_final()):
-        return run
-    # The same key returns the same run; only the waiting is new.
-    waiting = {"timeout": wait_seconds, "poll_interval": min(1.0, wait_seconds or 1.0), "as_subflow": False}
-    return _call(spec, name, parameters=parameters, idempotency_key=key, **waiting)
-
-
-def _call(spec: ModelSpec, name: str, **arguments: Any) -> FlowRun:  # Any: those of run_deployment
+def _event(spec: ModelSpec, decision: Decision, as_of: datetime, store: Engine) -> Launched:
+    asked, now = outbox.find(store, spec.name, decision.id), now_or(None)
+    if asked is None:
+        raise LaunchError(
+            f"decision {decision.id} not on record",
+            "a decision that was recorded before it is launched",
+            "launch what reach_decision returned, without dry_run",
+            model=spec.name,
+        )
+    valid_for = parse_duration(spec.retrain.valid_for)
+    why = objection(written_at=asked.written_at, acts_as_of=as_of, valid_for=valid_for, now=now)
+    if why:
+        return Launched("event", False, "void", None, why)
+    if not (due(sent_at=asked.sent_at, now=now) and outbox.take(store, asked, now)):
+        return Launched("event", False, "asked", None, "its event was sent a moment ago")
     try:
-        return cast(FlowRun, run_deployment(name, **arguments))  # called from a flow's own, plain thread
-    except ObjectNotFound as err:
-        raise LaunchError(
-            f"no deployment {name}", "one per model", "run `prefect deploy --all`", model=spec.name
-        ) from err
-    except PrefectHTTPStatusError as err:
-        raise LaunchError(
-            f"the Prefect API answering {err.response.status_code} to a run of {name}",
-            "parameters this deployment takes",
-            "deploy again, so that the deployment and this code agree",
-            model=spec.name,
-        ) from err
-    except httpx.TransportError as err:
-        raise LaunchError(
-            f"no answer from the Prefect API ({type(err).__name__})",
-            "a reachable server",
-            "check PREFECT_API_URL; the decision is kept and may be launched again",
-            model=spec.name,
-        ) from err
+        emitted = emit_decision(spec.name, decision.id)
+    except BaseException:
+        outbox.give_back(store, asked)
+        raise
+    return Launched("event", True, "asked", None, _reason(decision), emitted.link)
 
 
-def _ended(spec: ModelSpec, mode: str, state: State[Any], run_id: str | None, reason: str) -> Launched:
-    if state.is_completed():
-        return Launched(mode, True, (state.name or "completed").lower(), run_id, state.message or reason)
-    raise LaunchError(
-        f"retraining {run_id or ''} ended {state.name}: {(state.message or 'no message')[:200]}",
-        "a completed run",
-        "read its log; the claim is free again once its process is gone",
-        model=spec.name,
-    )
+def _completed(mode: Mode, state: State[Any], run_id: str | None, reason: str) -> Launched:
+    name = (state.name or "completed").lower()
+    return Launched(mode, True, name, run_id, state.message or reason, link_to(run_id))
 
 
 def _resolve(entrypoint: str) -> Callable[..., Any]:  # Any: a flow's own signature
@@ -205,7 +182,7 @@ def _resolve(entrypoint: str) -> Callable[..., Any]:  # Any: a flow's own signat
 
 
 def _reason(decision: Decision) -> str:
-    return "; ".join(decision.reasons) or decision.cause
+    return fit_reason("; ".join(decision.reasons) or decision.cause)
 
 
 def _why_not(seen: claims.Claim) -> str:

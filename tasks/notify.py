@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
-import threading
-import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from sqlalchemy.engine import Engine
 
+from tasks.channels import wakes
+from tasks.clock import now_or
+from tasks.core.messages import LONGEST, Message, Tier, opening
 from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
+from tasks.deliver import DEPLOYER, Sent, send_rows
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import alerts
+from tasks.store import alerts, deliveries
+from tasks.store.deliveries import Delivery
 from tasks.store.engine import open_store
 
-Tier = Literal["critical", "warning", "info"]
-
-CHANNEL_SECONDS = 20.0
-"""How long all channels together may take; they are told side by side, so that none waits for another."""
 _LEVELS = {"critical": logging.CRITICAL, "warning": logging.WARNING, "info": logging.INFO}
-_MOST = 1000
 _TIERS: dict[str, Tier] = {
     "data": "critical",
     "labels": "warning",
@@ -35,30 +33,30 @@ _TIERS: dict[str, Tier] = {
     "age": "info",
     "first": "info",
 }
-# What people call a channel, and what Prefect calls the block. Other names are taken as Prefect's own.
-_BLOCKS = {
-    "slack": "slack-webhook",
-    "teams": "ms-teams-webhook",
-    "pagerduty": "pager-duty-webhook",
-    "opsgenie": "opsgenie-webhook",
-    "discord": "discord-webhook",
-    "mattermost": "mattermost-webhook",
-    "webhook": "custom-webhook",
-    "sendgrid": "sendgrid-email",
-    "twilio": "twilio-sms",
-}
 
 
 @dataclass(frozen=True)
 class Told:
-    """What became of a message: `is_new` says whether it opened an incident; only then anybody was told."""
+    """What became of a message: `is_new` says whether it opened an incident; only then anybody was told.
+
+    What failed is not lost: it is tried again by `deliver_pending`.
+    """
 
     is_new: bool
     reached: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
 
 
-@task(retries=0, timeout_seconds=120, cache_policy=NO_CACHE)
+@dataclass(frozen=True)
+class Delivered:
+    """The channels, one entry per message, that took what was waiting, failed again, or were given up."""
+
+    reached: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
 def tell(
     spec: ModelSpec,
     tier: Tier,
@@ -67,22 +65,27 @@ def tell(
     *,
     as_of: datetime,
     settings: Settings | None = None,
+    link: str = "",
 ) -> Told:
     """Return who was told of this incident; nobody when it is open already.
 
-    The message goes to the log and to every block named for the tier in `spec.alerts`. A channel that fails
-    or hangs is logged by name and loses nothing for the others. When all channels failed nobody knows, so the
-    incident is closed again and the next check tells it anew. Not retried: that would tell some twice.
+    The message goes to the log and to every block named for the tier in `spec.alerts`; what is for
+    information wakes nobody, so pagers named there are left out. The incident and what each channel is to be
+    told are written in one transaction and sent afterwards: a channel that fails or hangs is logged by name,
+    loses nothing for the others, and is tried again by `deliver_pending`. `link` is where to look; without
+    one it is the page of this run, where the address of the Prefect UI is known.
 
     Raises:
         ValueError: when the tier is unknown.
     """
-    return _tell(spec, tier, cause, message, as_of, settings)
+    place = settings or Settings()
+    incident = _Incident.begun(spec, tier, cause, message, as_of, place, link)
+    return incident.told(send_rows(incident.engine, incident.rows, now_or(None), place))
 
 
-@task(retries=0, timeout_seconds=240, cache_policy=NO_CACHE)
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
 def announce(
-    spec: ModelSpec, decision: Decision, *, as_of: datetime, settings: Settings | None = None
+    spec: ModelSpec, decision: Decision, *, as_of: datetime, settings: Settings | None = None, link: str = ""
 ) -> tuple[Told, ...]:
     """Return what became of the messages about this decision: one per incident that it opens.
 
@@ -90,25 +93,56 @@ def announce(
     age and the first training are for information. Incidents that the decision's evidence shows to be over
     are settled; what the evidence does not know stays open.
     """
-    engine = open_store(settings)
-    for cause in sorted(_over(decision)):
-        if alerts.resolve(engine, spec.name, cause, as_of):
-            task_logger(__name__).info("%s: %s is over", spec.name, cause)
-    told = []
+    place = settings or Settings()
+    over = [row for cause in sorted(_over(decision)) for row in _ended(spec, cause, as_of, place)[1]]
+    begun = []
     if decision.cause != "none":
-        told.append(_tell(spec, _TIERS[decision.cause], decision.cause, decision.sentence(), as_of, settings))
+        tier = _TIERS[decision.cause]
+        begun.append(_Incident.begun(spec, tier, decision.cause, decision.sentence(), as_of, place, link))
     if decision.escalate:
-        told.append(_tell(spec, "warning", "futility", decision.sentence(), as_of, settings))
-    return tuple(told)
+        begun.append(_Incident.begun(spec, "warning", "futility", decision.sentence(), as_of, place, link))
+    rows = over + [row for incident in begun for row in incident.rows]
+    sent = send_rows(open_store(place), rows, now_or(None), place)
+    return tuple(incident.told(sent) for incident in begun)
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
 def settle(spec: ModelSpec, cause: str, *, as_of: datetime, settings: Settings | None = None) -> bool:
-    """Return True when this ended an open incident; the next one of this cause is told again."""
-    ended = alerts.resolve(open_store(settings), spec.name, cause, as_of)
-    if ended:
-        task_logger(__name__).info("%s: %s is over", spec.name, cause)
+    """Return True when this ended an open incident; the next one of this cause is told again.
+
+    The channels that were told of it are told that it is over, and pagers close theirs.
+    """
+    place = settings or Settings()
+    ended, rows = _ended(spec, cause, as_of, place)
+    send_rows(open_store(place), rows, now_or(None), place)
     return ended
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
+def deliver_pending(
+    spec: ModelSpec, *, as_of: datetime | None = None, settings: Settings | None = None
+) -> Delivered:
+    """Return what became of the messages of this model that wait to be sent, or sent again.
+
+    What failed waits 1 minute, then twice as long each time up to 1 hour, and is given up with a critical
+    line in the log after 24 tries. `as_of` is the time by the clock, default: now; never the moment that a
+    flow acts as of. What waits for a channel that the spec does not name any more goes to those it does.
+    """
+    place, now = settings or Settings(), now_or(as_of)
+    engine = open_store(place)
+    for row in deliveries.due(engine, spec.name, now):
+        _readdress(spec, engine, row, now, place)
+    rows = deliveries.due(engine, spec.name, now)
+    sent = send_rows(engine, rows, now, place)
+    done = Delivered(
+        _channels(rows, sent.reached), _channels(rows, sent.failed), _channels(rows, sent.given_up)
+    )
+    if rows:
+        task_logger(__name__).info(
+            "%s: of %d waiting messages %d arrived, %d failed, %d were given up",
+            spec.name, len(rows), len(done.reached), len(done.failed), len(done.given_up),
+        )  # fmt: skip
+    return done
 
 
 def _over(decision: Decision) -> set[str]:
@@ -130,61 +164,98 @@ def _newest(checks: object) -> str | None:
     return checks[-1]["outcome"] if isinstance(checks, list) and checks else None
 
 
-def _tell(
-    spec: ModelSpec, tier: Tier, cause: str, message: str, as_of: datetime, settings: Settings | None
-) -> Told:
-    if tier not in _LEVELS:
-        raise ValueError(f"tier {tier!r} is none of {', '.join(_LEVELS)}")
-    engine, text = open_store(settings), message[:_MOST]
-    if not alerts.open_once(engine, model=spec.name, cause=cause, tier=tier, message=text, at=as_of):
-        task_logger(__name__).debug("%s: %s is known already", spec.name, cause)
-        return Told(is_new=False)
-    channels = tuple(dict.fromkeys(getattr(spec.alerts, tier)))
-    subject = f"[{tier}] {spec.name}: {cause}"
-    failed = _send(channels, text, subject)
-    if channels and len(failed) == len(channels):
-        alerts.resolve(engine, spec.name, cause, as_of)
-    task_logger(__name__).log(
-        _LEVELS[tier], "%s: %s (told %d of %d channels)",
-        subject, text, len(channels) - len(failed), len(channels),
-    )  # fmt: skip
-    for name, why in failed.items():
-        task_logger(__name__).error("%s: channel %s was not reached: %s", spec.name, name, why)
-    return Told(True, tuple(name for name in channels if name not in failed), tuple(failed))
+@dataclass(frozen=True)
+class _Incident:
+    """An incident as this call found or opened it, and what is to be sent of it."""
+
+    spec: ModelSpec
+    tier: Tier
+    cause: str
+    text: str
+    engine: Engine
+    is_new: bool
+    rows: tuple[Delivery, ...]
+
+    @classmethod
+    def begun(
+        cls, spec: ModelSpec, tier: Tier, cause: str, text: str, as_of: datetime, place: Settings, link: str
+    ) -> _Incident:
+        """Open the incident, unless it is open, with a message to every channel of its tier."""
+        if tier not in _LEVELS:
+            raise ValueError(f"tier {tier!r} is none of {', '.join(_LEVELS)}")
+        engine, text = open_store(place), text[:LONGEST]
+        said = opening(spec.name, cause, tier, text, key=uuid.uuid4().hex, link=link or _run_page())
+        incident, is_new = alerts.open_incident(
+            engine, model=spec.name, cause=cause, tier=tier, message=text, at=as_of,
+            contents=dict.fromkeys(_addressed(spec, tier), said), now=now_or(None),
+        )  # fmt: skip
+        rows = deliveries.about(engine, [deliveries.opened(incident.id)]) if is_new else []
+        return cls(spec, tier, cause, text, engine, is_new, tuple(rows))
+
+    def told(self, sent: Sent) -> Told:
+        """Return who was told, after a line in the log at the level of the tier."""
+        if not self.is_new:
+            task_logger(__name__).debug("%s: %s is known already", self.spec.name, self.cause)
+            return Told(is_new=False)
+        reached = _channels(self.rows, sent.reached)
+        task_logger(__name__).log(
+            _LEVELS[self.tier], "[%s] %s: %s: %s (told %d of %d channels)",
+            self.tier, self.spec.name, self.cause, self.text, len(reached), len(self.rows),
+        )  # fmt: skip
+        return Told(True, reached, tuple(row.channel for row in self.rows if row.channel not in reached))
 
 
-def _send(channels: tuple[str, ...], text: str, subject: str) -> dict[str, str]:
-    """Return the channels that were not reached, each with the kind of its failure.
-
-    Only the kind: the text of such an error often holds the webhook's URL, which is a secret.
-    """
-    failed = dict.fromkeys(channels, f"no answer in {CHANNEL_SECONDS:.0f} s")
-
-    def one(name: str) -> None:
-        try:
-            _load(name).notify(body=text, subject=subject)
-        except Exception as err:  # whatever a channel does, the others must be told
-            failed[name] = type(err).__name__
-        else:
-            failed.pop(name)
-
-    threads = [_started(lambda name=name: one(name)) for name in channels]
-    deadline = time.monotonic() + CHANNEL_SECONDS
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return dict(failed)
+def _ended(spec: ModelSpec, cause: str, as_of: datetime, place: Settings) -> tuple[bool, list[Delivery]]:
+    """Return whether this ended an open incident, and what is to be sent of that."""
+    engine = open_store(place)
+    ended = alerts.end_incident(engine, spec.name, cause, as_of, now=now_or(None), link=_run_page())
+    if ended is None:
+        return False, []
+    task_logger(__name__).info("%s: %s is over", spec.name, cause)
+    now = now_or(None)
+    rows = deliveries.about(engine, [deliveries.resolved(ended.id)])
+    return True, [row for row in rows if row.next_at <= now]
 
 
-def _started(work: Callable[[], None]) -> threading.Thread:
-    """Return a running thread that sees this run's context and never keeps the process from ending."""
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(work,), daemon=True)
-    thread.start()
-    return thread
+def _addressed(spec: ModelSpec, tier: str) -> list[str]:
+    """Return the channels of this tier; what is for information wakes nobody."""
+    named = list(dict.fromkeys(getattr(spec.alerts, tier)))
+    kept = [name for name in named if not (tier == "info" and wakes(name))]
+    if len(kept) < len(named):
+        task_logger(__name__).warning(
+            "%s: alerts.info names %s, which wakes people and is left out",
+            spec.name, ", ".join(name for name in named if name not in kept),
+        )  # fmt: skip
+    return kept
 
 
-def _load(channel: str) -> Any:  # Any: a Prefect notification block, of whatever kind the name says
-    from prefect.blocks.core import Block
+def _readdress(spec: ModelSpec, engine: Engine, row: Delivery, now: datetime, place: Settings) -> None:
+    """Send what waits for a channel that nobody names any more to those that are named."""
+    named = {name for tier in _LEVELS for name in getattr(spec.alerts, tier)}
+    if place.deployer:
+        named.add(DEPLOYER)
+    if row.channel in named or deliveries.ends_incident(row):
+        return
+    tier = Message.from_dict(row.content).tier if row.channel != DEPLOYER else ""
+    instead = _addressed(spec, tier) if tier else []
+    if deliveries.readdress(engine, row, instead, now):
+        task_logger(__name__).warning(
+            "%s: channel %s is not named any more; its message goes to %s",
+            spec.name, row.channel, ", ".join(instead) or "nobody",
+        )  # fmt: skip
 
-    kind, _, name = channel.partition("/")
-    return Block.load(f"{_BLOCKS.get(kind, kind)}/{name}")
+
+def _channels(rows: Iterable[Delivery], ids: Iterable[int]) -> tuple[str, ...]:
+    wanted = set(ids)
+    return tuple(row.channel for row in rows if row.id in wanted)
+
+
+def _run_page() -> str:
+    """Return the address of this flow run's page, empty where there is no run or no UI is known."""
+    from prefect.context import FlowRunContext, TaskRunContext
+    from prefect.utilities.urls import url_for
+
+    flow, inner = FlowRunContext.get(), TaskRunContext.get()
+    identity = flow.flow_run.id if flow and flow.flow_run else inner.task_run.flow_run_id if inner else None
+    page = (url_for("flow-run", identity) or "") if identity else ""
+    return "" if "@" in page else page  # an address with a password in it is for nobody to read

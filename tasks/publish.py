@@ -1,34 +1,23 @@
-"""What a person wants to read next week: report pages that open offline, and artifacts on the run page."""
+"""What a person wants on the run page: artifacts that say what was found, decided and done."""
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
-import jinja2
-from markupsafe import Markup
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+from prefect.utilities.urls import url_for
 
 from tasks.core.policy.decision import Decision
-from tasks.core.replay.backtest_result import Backtest, backtest_sentence
-from tasks.core.replay.chart import Figure, backtest_figure, planted_spans, replay_figure
-from tasks.core.replay.records import (
-    Compared,
-    Ended,
-    Started,
-    comparison_markdown,
-    decision_markdown,
-    drift_markdown,
-    ended_markdown,
-    performance_markdown,
-)
-from tasks.core.replay.summary import Summary, shown
+from tasks.core.records.comparison import Compared, comparison_markdown
+from tasks.core.records.decision import Ended, decision_markdown, ended_markdown
+from tasks.core.records.drift import drift_markdown
+from tasks.core.records.performance import performance_markdown
+from tasks.core.records.text import artifact_key
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger
@@ -38,19 +27,24 @@ if TYPE_CHECKING:
     from tasks.core.drift.verdict import DriftVerdict
     from tasks.core.evaluation.performance import PerformanceVerdict
 
-TEMPLATES = Path(__file__).parent / "templates"
 
+class Started(Protocol):
+    """What became of the launch that a decision asked for."""
 
-@task(retries=0, timeout_seconds=120, cache_policy=NO_CACHE)
-def publish_replay(summary: Summary, folder: Path) -> Path:
-    """Return the path of `report.html`, written with `summary.json` into the folder."""
-    return write_report(summary, folder / "report.html")
+    @property
+    def outcome(self) -> str:
+        """How the retraining ended, or where it stands."""
+        ...
 
+    @property
+    def run_id(self) -> str | None:
+        """Its flow run; None where that is not known."""
+        ...
 
-@task(retries=0, timeout_seconds=120, cache_policy=NO_CACHE)
-def publish_backtest(result: Backtest, folder: Path) -> Path:
-    """Return the path of `backtest.html`, written with `backtest.json` into the folder."""
-    return write_backtest(result, folder / "backtest.html")
+    @property
+    def link(self) -> str | None:
+        """The page of the run or event, where there is one."""
+        ...
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=60, cache_policy=NO_CACHE)
@@ -80,47 +74,41 @@ def publish_performance(spec: ModelSpec, verdict: PerformanceVerdict, window: Wi
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=60, cache_policy=NO_CACHE)
-def publish_decision(spec: ModelSpec, record: Decision | Ended, launched: Started | None = None) -> str:
-    """Return the key of the artifact with the policy's decision, or with how an attempt to retrain ended."""
+def publish_decision(
+    spec: ModelSpec,
+    record: Decision | Ended,
+    launched: Started | None = None,
+    *,
+    because: Mapping[str, Any] | None = None,  # Any: JSON
+) -> str:
+    """Return the key of the artifact with the policy's decision, or with how an attempt to retrain ended.
+
+    A decision links to the retraining it `launched`; the end of an attempt to the check run that asked for
+    it, which `because`, the decision as `begin_attempt` found it on record, names in `caused_by`.
+    """
     if isinstance(record, Decision):
-        text = decision_markdown(spec, record, outcome=launched.outcome if launched else "")
+        page = run_page(launched.run_id) or launched.link or "" if launched else ""
+        text = decision_markdown(spec, record, outcome=launched.outcome if launched else "", page=page)
     else:
-        text = ended_markdown(spec, record)
+        page = run_page((because or {}).get("caused_by"))
+        text = ended_markdown(spec, record, because=because, page=page)
     return _publish(spec, "decision", text, record.sentence())
 
 
-def write_report(summary: Summary, path: Path) -> Path:
-    """Return the path of the replay's page: one HTML file, with `summary.json` beside it."""
-    started, spans = time.monotonic(), list(planted_spans(summary.windows))
-    _write_page("report.html.j2", path, replay_figure(summary), summary=summary, spans=spans)
-    _write_json(path.with_name("summary.json"), summary.to_json())
-    task_logger(__name__).info(
-        "%s: report of %d windows in %.1f s: %s",
-        summary.model, len(summary.windows), time.monotonic() - started, path.name,
-    )  # fmt: skip
-    return path
+def run_page(run_id: str | None) -> str:
+    """Return the address of a flow run's page as an artifact should hold it; empty without a run.
 
-
-def write_backtest(result: Backtest, path: Path) -> Path:
-    """Return the path of the backtest's page, with `backtest.json` beside it."""
-    started, lead = time.monotonic(), backtest_sentence(result)
-    _write_page("backtest.html.j2", path, backtest_figure(result), result=result, lead=lead)
-    _write_json(path.with_name("backtest.json"), result.to_json())
-    task_logger(__name__).info(
-        "%s: backtest of %d policies in %.1f s: %s",
-        result.model, len(result.policies), time.monotonic() - started, path.name,
-    )  # fmt: skip
-    return path
-
-
-def artifact_key(model: str, what: str) -> str:
-    """Return `<model>-<what>` in what Prefect allows of a key: lower-case letters, digits, single dashes.
-
-    Example:
-        >>> artifact_key("Churn_v2.EU", "drift")
-        'churn-v2-eu-drift'
+    A path where the page and the artifact are of one server, because the address under which a worker
+    reaches the server (`http://server:4200`) is often not the one under which a person does. The whole
+    address where somebody set PREFECT_UI_URL, and on Prefect Cloud, whose paths name a workspace.
     """
-    return re.sub(r"[^a-z0-9]+", "-", f"{model}-{what}".lower()).strip("-")
+    if not run_id:
+        return ""
+    api, known = str(PREFECT_API_URL.value() or ""), str(PREFECT_UI_URL.value() or "")
+    whole = (
+        url_for("flow-run", obj_id=run_id) if known and known.rstrip("/") != api.removesuffix("/api") else ""
+    )
+    return whole or f"/runs/flow-run/{run_id}"
 
 
 def _publish(
@@ -132,38 +120,3 @@ def _publish(
     create_markdown_artifact(markdown=markdown, key=key, description=told[:1000])
     task_logger(__name__).info("%s: artifact %s in %.1f s", spec.name, key, time.monotonic() - started)
     return key
-
-
-def _write_page(template: str, path: Path, figure: Figure, **values: object) -> None:
-    from plotly.offline import get_plotlyjs
-
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    pages.filters["shown"] = shown
-    pages.globals["span"] = _span
-    # Our own style sheet and plotly's script; everything else on the page is escaped.
-    css = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))  # noqa: S704
-    script = Markup(get_plotlyjs())  # noqa: S704
-    _write(path, pages.get_template(template).render(figure=figure, css=css, plotly=script, **values))
-
-
-def _write_json(path: Path, content: dict[str, object]) -> None:
-    _write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
-def _span(start: datetime, end: datetime) -> str:
-    """Return the dates as one reads them, saying no month or year twice."""
-    if (start.year, start.month) == (end.year, end.month):
-        return f"{start.day} – {end.day} {end:%b %Y}"
-    if start.year == end.year:
-        return f"{start.day} {start:%b} – {end.day} {end:%b %Y}"
-    return f"{start.day} {start:%b %Y} – {end.day} {end:%b %Y}"

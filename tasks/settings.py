@@ -27,8 +27,9 @@ class Settings(BaseSettings):
     )
     mlflow: SecretStr | None = Field(None, description="MLflow tracking URI; default: SQLite in state_dir.")
     artifacts: str | None = Field(None, description="Root of snapshots and reports: a folder or s3://.")
-    launch: Literal["inline", "deployment", "event"] = Field(
-        "inline", description="How retraining is started."
+    launch: Literal["auto", "inline", "deployment", "event"] = Field(
+        "auto",
+        description="How a check starts a retraining: auto is by event in a deployment's run, else inline.",
     )
     mask_key: SecretStr | None = Field(
         None,

@@ -9,7 +9,6 @@ import re
 import secrets
 import sys
 import time
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +28,7 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.sources import open_source
+from tasks.sources import opened
 from tasks.sources.where import within
 from tasks.store import quarantine
 from tasks.store.engine import open_store
@@ -97,7 +96,7 @@ def infer_contract_from_source(spec: ModelSpec, args: argparse.Namespace) -> Non
 def _some_rows(spec: ModelSpec, window: Window, settings: Settings) -> pd.DataFrame:
     """Return the features of the window's rows, of the first 200,000 if there are more."""
     batches: list[pa.RecordBatch] = []
-    with closing(open_source(spec, settings)) as source:
+    with opened(spec, settings) as source:
         for batch in source.batches(spec.features.all, within(spec.source.timestamp, window)):
             batches.append(batch)
             if sum(part.num_rows for part in batches) >= _INFER_FROM:

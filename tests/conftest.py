@@ -14,7 +14,7 @@ from tasks.settings import Settings
 from tests.faults.retraining import in_child, registered
 from tests.make import make_frame, make_spec
 
-pytest_plugins = ["tests.services"]
+pytest_plugins = ["tests.services", "tests.versions"]
 
 
 @pytest.fixture(autouse=True)

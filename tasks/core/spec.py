@@ -20,12 +20,12 @@ from tasks.core.spec_parts import (
     Part,
     Performance,
     Retrain,
-    Source,
     WindowSpec,
     at,
     texts_of,
 )
 from tasks.core.spec_problems import NAME_PATTERN, did_you_mean, problems_of
+from tasks.core.spec_source import Source
 
 
 class ModelSpec(Part):

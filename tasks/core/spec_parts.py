@@ -54,51 +54,6 @@ def at(position: int, description: str, **more: Any) -> dict[str, Any]:  # Any: 
     return {"description": description, "json_schema_extra": {"position": position}, **more}
 
 
-class Source(Part):
-    """Where the rows come from, and what identifies and dates them."""
-
-    url: str = Field(
-        min_length=1,
-        **at(
-            0,
-            "SQLAlchemy URL, or path, glob, s3:// or https:// of Parquet or CSV. "
-            "${NAME} is filled from the environment where it is read, so no secret stands here.",
-        ),
-    )
-    table: str | None = Field(None, **at(1, "Table to read, for SQL sources."))
-    query: str | None = Field(
-        None, **at(2, "A SELECT to read instead of a table; may use the bound parameters below.")
-    )
-    parameters: dict[str, Scalar] = Field(
-        default_factory=dict, **at(3, "Bound parameters of the query, by name.")
-    )
-    key: Column = Field(**at(4, "Identity of a row: duplicates and corrections resolve on it."))
-    timestamp: Column = Field(**at(5, "When the row's event happened."))
-    updated: Column | None = Field(
-        None,
-        **at(6, "When the row was last written, where the source knows; corrections are ordered by it."),
-    )
-    group: Column | None = Field(
-        None, **at(7, "Entity (a customer, say) that must not stand in both training and holdout rows.")
-    )
-    overlap: Duration = Field(
-        "1d", **at(8, "How far behind the watermark a fetch looks again for late rows.")
-    )
-    timezone: str | None = Field(
-        None,
-        **at(9, "Zone of timestamps that carry none, e.g. UTC; without it such timestamps are refused."),
-    )
-
-    @model_validator(mode="after")
-    def _table_or_query(self) -> Source:
-        if self.table and self.query:
-            raise ValueError("give table or query, not both")
-        is_sql = "://" in self.url and not self.url.startswith(("s3://", "http://", "https://", "file://"))
-        if is_sql and not (self.table or self.query):
-            raise ValueError("a SQL source needs table or query")
-        return self
-
-
 class Label(Part):
     """What is predicted, and how long until it is known."""
 

@@ -129,7 +129,13 @@ def state_below(folder: Path) -> Iterator[Settings]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).write_text("state of a replay; the next one here puts it aside as .previous\n")
     ours = {"EVERGREEN_STATE_DIR": str(folder.resolve()), "EVERGREEN_LAUNCH": "inline"}
-    cleared = ("EVERGREEN_STORE", "EVERGREEN_MLFLOW", "EVERGREEN_ARTIFACTS")
+    cleared = (
+        "EVERGREEN_STORE",
+        "EVERGREEN_MLFLOW",
+        "EVERGREEN_ARTIFACTS",
+        "EVERGREEN_DEPLOYER",
+        "EVERGREEN_DEPLOYER_KEY",
+    )
     before = {name: os.environ.get(name) for name in (*ours, *cleared)}
     os.environ.update(ours)
     for name in cleared:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
+import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from prefect.exceptions import PrefectException
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import FetchError, WorkflowError
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
+from tasks.sources.secrets import filled_parameters, filled_url
 from tasks.sources.where import Where
-
-_PLACEHOLDER = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 
 
 class Source(Protocol):
@@ -40,13 +41,34 @@ class Source(Protocol):
         """Let go of connections and temporary files."""
 
 
-def open_source(spec: ModelSpec, settings: Settings) -> Source:
-    """Return the source that `spec.source.url` names; nothing is read yet, and it must be closed.
+@contextmanager
+def opened(spec: ModelSpec, settings: Settings) -> Iterator[Source]:
+    """Open the source that `spec.source.url` names for the block, and close it.
+
+    An error that nobody foresaw leaves as a FetchError naming its kind and where it arose: its own text, and
+    that of its causes, may show rows or credentials, and Prefect would log it.
 
     Raises:
-        SpecError: when the URL needs an environment variable that is not set.
+        SpecError: when the URL needs a variable or a secret that is not there.
+        FetchError: when reading fails in a way no source foresaw.
     """
-    url = expand(spec.source.url, spec.name)
+    try:
+        with closing(_source(spec, settings)) as source:
+            yield source
+    except (WorkflowError, PrefectException, TimeoutError):
+        raise
+    except Exception as err:
+        at = traceback.extract_tb(err.__traceback__)[-1]
+        raise FetchError(
+            f"{type(err).__name__} in {Path(at.filename).name}, line {at.lineno}",
+            "rows that can be read",
+            "read the source there by hand, or report this as a bug",
+            model=spec.name,
+        ) from None
+
+
+def _source(spec: ModelSpec, settings: Settings) -> Source:
+    url = filled_url(spec)
     if url.startswith(("http://", "https://")):
         from tasks.sources.web import WebSource
 
@@ -54,31 +76,10 @@ def open_source(spec: ModelSpec, settings: Settings) -> Source:
     if "://" in url and not url.startswith(("s3://", "file://")):
         from tasks.sources.sql import SqlSource
 
-        return SqlSource(spec, url)
+        return SqlSource(spec, url, filled_parameters(spec))
     from tasks.sources.files import FileSource
 
-    return FileSource(spec, url)
-
-
-def expand(url: str, model: str) -> str:
-    """Return the URL with every `${NAME}` filled from the environment; never log the result.
-
-    Raises:
-        SpecError: when a variable is not set.
-    """
-
-    def value(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            raise SpecError(
-                f"source.url with ${{{name}}}, which is not set",
-                "an environment variable of that name",
-                f"export {name} where the flow runs",
-                model=model,
-            )
-        return os.environ[name]
-
-    return _PLACEHOLDER.sub(value, url)
+    return FileSource(spec, url, settings)
 
 
 def count_streamed(source: Source, where: Where, column: str, *, distinct: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +16,12 @@ from pyarrow import csv
 
 from tasks.core.errors import FetchError, SourceUnavailable
 from tasks.core.spec import ModelSpec
+from tasks.settings import Settings
 from tasks.sources import count_streamed
 from tasks.sources.shape import needed, require_identity, shaped
 from tasks.sources.times import DATE_LIKE, kind_of, pushed
 from tasks.sources.where import Where
+from tasks.store.s3 import filesystem
 
 BATCH_ROWS = 50_000
 _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".csv.gz": "csv"}
@@ -36,8 +37,11 @@ class FileSource:
 
     incremental = False
 
-    def __init__(self, spec: ModelSpec, url: str, *, name: str | None = None):
+    def __init__(
+        self, spec: ModelSpec, url: str, settings: Settings | None = None, *, name: str | None = None
+    ):
         self._spec = spec
+        self._settings = settings
         self._shown = name or url
         self._pattern = url.removeprefix("s3://").removeprefix("file://")
         self._s3 = url.startswith("s3://")
@@ -53,17 +57,7 @@ class FileSource:
     def _filesystem(self) -> pafs.FileSystem:
         if not self._s3:
             return pafs.LocalFileSystem()
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        if endpoint is None and region is None:
-            region = pafs.resolve_s3_region(self._pattern.split("/", 1)[0])
-        return pafs.S3FileSystem(
-            endpoint_override=endpoint,
-            region=region,
-            connect_timeout=10,
-            request_timeout=60,
-            retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=3),
-        )
+        return filesystem(f"s3://{self._pattern}", self._settings)[0]
 
     @cached_property
     def _files(self) -> list[str]:
@@ -183,13 +177,13 @@ class FileSource:
             yield
         except FileNotFoundError as err:
             raise self._absent(f"no file {name!r}") from err
-        except pa.ArrowInvalid as err:
+        except pa.ArrowInvalid:
             raise FetchError(
                 f"{name!r} of {self._shown} damaged or incomplete",
                 "a whole Parquet or CSV file",
                 "write it again, elsewhere first and then renamed into place",
                 model=self._spec.name,
-            ) from err
+            ) from None  # Arrow's own text may show a value
         except OSError as err:
             passing = self._s3 and _PASSING.search(str(err))
             kind = SourceUnavailable if passing else FetchError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from tasks.core.errors import FetchError, SourceUnavailable, SpecError
 from tasks.core.spec import ModelSpec
+from tasks.core.spec_parts import Scalar
 from tasks.sources import count_streamed
 from tasks.sources.shape import needed, require_identity, shaped, time_columns
 from tasks.sources.times import DATE_LIKE, Kind, is_exact, kind_of, pushed
@@ -36,8 +37,9 @@ class SqlSource:
 
     incremental = True
 
-    def __init__(self, spec: ModelSpec, url: str):
+    def __init__(self, spec: ModelSpec, url: str, parameters: Mapping[str, Scalar] | None = None):
         self._spec = spec
+        self._parameters = dict(spec.source.parameters if parameters is None else parameters)
         self._url = _parsed(url, spec)
         self._engine = _engine(self._url, spec)
 
@@ -123,7 +125,7 @@ class SqlSource:
         if source.query is None:
             schema, _, table = str(source.table).rpartition(".")
             return sa.table(table, schema=schema or None)
-        query = sa.text(source.query.strip().rstrip(";")).bindparams(**source.parameters)
+        query = sa.text(source.query.strip().rstrip(";")).bindparams(**self._parameters)
         return query.columns(*[sa.column(name) for name in columns]).subquery("source")
 
     def _exact(self, where: Where) -> bool:
@@ -156,13 +158,14 @@ class SqlSource:
             with self._engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as err:
-            raise _told(err, self._url, self._spec) from err
+            # The database's own text may show a value, and Prefect would log it with the chain of causes.
+            raise _told(err, self._url, self._spec, self._parameters) from None
 
 
 def _parsed(url: str, spec: ModelSpec) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise SpecError(
             "a source.url that is no SQLAlchemy URL", "dialect+driver://user@host/database", model=spec.name
         ) from None  # the original message may hold the password
@@ -192,16 +195,17 @@ def _engine(url: URL, spec: ModelSpec) -> sa.Engine:
         ) from err
 
 
-def _told(err: SQLAlchemyError, url: URL, spec: ModelSpec) -> FetchError:
+def _told(err: SQLAlchemyError, url: URL, spec: ModelSpec, parameters: Mapping[str, Scalar]) -> FetchError:
     """Say what went wrong without the statement, its values, the password or the URL's options."""
     database = Path(url.database or "").name
     where = f"{url.get_backend_name()} {database}".strip() + (f" at {url.host}" if url.host else "")
     original = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
     name = type(original).__name__
     told = name in {"OperationalError", "InterfaceError", "ProgrammingError"} or "Undefined" in name
-    reason = next(iter(str(original).strip().splitlines()), "")[:160] if told else ""
-    if url.password:
-        reason = reason.replace(str(url.password), "***")
+    reason = next(iter(str(original).strip().splitlines()), "") if told else ""
+    for secret in _secrets(url, parameters):
+        reason = reason.replace(secret, "***")
+    reason = reason[:160]
     passing = isinstance(err, sa.exc.OperationalError | sa.exc.InterfaceError) or (
         isinstance(err, DBAPIError) and err.connection_invalidated
     )
@@ -209,6 +213,14 @@ def _told(err: SQLAlchemyError, url: URL, spec: ModelSpec) -> FetchError:
     if passing and not _PERMANENT.search(reason):
         return SourceUnavailable(found, "a database that answers", "check that it is up", model=spec.name)
     return FetchError(found, "a readable table or query", "check source in the model block", model=spec.name)
+
+
+def _secrets(url: URL, parameters: Mapping[str, Scalar]) -> list[str]:
+    """Return every text that may be a secret, longest first, so that no part of one is left."""
+    texts = [str(url.password or ""), *(value for value in parameters.values() if isinstance(value, str))]
+    for value in url.query.values():
+        texts += [value] if isinstance(value, str) else value
+    return sorted({text for text in texts if len(text) > 2}, key=len, reverse=True)
 
 
 def _array(values: list[Any]) -> pa.Array:

@@ -12,6 +12,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from tasks.core.policy.approval import SILENCE, is_by_hand
 from tasks.core.policy.decision import CheckOutcome, Evidence, cause_of, wanted_cause
 from tasks.core.policy.label_fault import suspect
 from tasks.core.spec import ModelSpec
@@ -60,7 +61,7 @@ def gather(
     if data_ok is None:
         data_ok, data_reason = _data(engine, spec, moment)
     rows = [row for row in ledger.history(engine, spec.name) if row.at <= moment]
-    trained = tuple(row.at for row in rows if row.action in _TRAINED)
+    trained = tuple(row.at for row in rows if row.action in _TRAINED and not is_by_hand(row.decision_id))
     found = Evidence(
         as_of=moment,
         data_ok=data_ok,
@@ -172,12 +173,17 @@ def _apart(found: list[checks.Check]) -> list[checks.Check]:
 
 def _futile(rows: list[ledger.LedgerRow], cause: str | None, spec: ModelSpec, as_of: datetime) -> int:
     since = as_of - parse_duration(spec.window.training)
+    # What a person rejected helped no more than what the gate kept; the attempt behind it has the cause.
+    rejected = {row.to_version for row in rows if row.action == "rejected" and row.actor != SILENCE}
     count = 0
     for row in reversed(rows):
         if row.action == "promoted" or row.at <= since:
             break
+        if is_by_hand(row.decision_id):
+            continue
         same = (row.cause or cause_of(row.decision_id)) == cause
-        count += cause is not None and same and row.action in {"kept", "refused"}
+        vain = row.action in {"kept", "refused"} or (row.action == "waiting" and row.to_version in rejected)
+        count += cause is not None and same and vain
     return count
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tasks.core.errors import RegistryError
 from tasks.core.window import utc
+from tasks.store import outbox
 from tasks.store.engine import insert_new, reading, writing
 from tasks.store.schema import decisions as decisions_table
 from tasks.store.schema import plain, promotions
@@ -59,14 +60,19 @@ def record_decision(
     model: str,
     at: datetime,
     run_id: str | None = None,
+    now: datetime | None = None,
 ) -> DecisionRow:
     """Return the decision as it stands in the history.
 
     `decision` has id (or decision_id), kind, cause, reasons, escalate and evidence. The same content under
-    the same id is kept once; other content under that id is appended as its next revision.
+    the same id is kept once; other content under that id is appended as its next revision. A decision to
+    train is put into the outbox in the same transaction: neither is ever there without the other. `now` is
+    the moment by the clock, from which its validity counts; default: `at`.
     """
     content = _decision_content(decision)
     with writing(engine, lock=f"decision:{model}") as connection:
+        if content["kind"] == "TRAIN":
+            outbox.put(connection, model, content["decision_id"], now or at)
         newest = _decisions(connection, model, content["decision_id"])[-1:]
         if newest and _same_decision(newest[0], content):
             return newest[0]
@@ -80,6 +86,12 @@ def decisions(engine: Engine, model: str) -> list[DecisionRow]:
     """Return every decision about the model, oldest first, all revisions."""
     with reading(engine) as connection:
         return _decisions(connection, model)
+
+
+def decided(engine: Engine, model: str, decision_id: str) -> DecisionRow | None:
+    """Return the decision as it was first recorded, which is what its retraining acts on; None: unknown."""
+    with reading(engine) as connection:
+        return next(iter(_decisions(connection, model, decision_id)), None)
 
 
 def record(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tasks.core.errors import RegistryError, WorkflowError
 from tasks.settings import Settings
 from tasks.store.locks import file_lock
+from tasks.store.s3 import lend_to_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,6 +44,7 @@ def open_client(settings: Settings | None = None) -> MlflowClient:
     uri = place.mlflow_uri
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    lend_to_mlflow(place)
     with _starting, registry_errors("opening MLflow"):
         if (os.getpid(), uri) in _ready or not is_database(uri):
             return _client(uri)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TAG_INTENT = "evergreen.intent"
+SERVING = ("promoted", "rolled_back")
+"""The actions of the ledger that change which version serves."""
 _LONGEST_REASON = 1000  # MLflow keeps at most 5,000 characters of a tag
 
 
@@ -55,7 +57,7 @@ class Move:
 def carry_out(move: Move, name: str, *, settings: Settings) -> ledger.LedgerRow:
     """Return the ledger row of the move, done now or by an earlier call of the same decision.
 
-    Call it under the model's lock (see `tasks.register.move_champion`).
+    Call it under the model's lock (see `tasks.move.move`).
 
     Raises:
         PromotionRefused: when another version serves than the one the decision was about, or this one does.
@@ -91,7 +93,7 @@ def finish_pending(name: str, *, settings: Settings) -> ledger.LedgerRow | None:
 def last_move(name: str, *, settings: Settings) -> ledger.LedgerRow | None:
     """Return the newest ledger row that says which version serves; None before the first promotion."""
     rows = ledger.history(open_store(settings), name)
-    return next((row for row in reversed(rows) if row.action in {"promoted", "rolled_back"}), None)
+    return next((row for row in reversed(rows) if row.action in SERVING), None)
 
 
 def _apply(client: MlflowClient, name: str, move: Move, settings: Settings) -> ledger.LedgerRow:

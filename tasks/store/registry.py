@@ -78,7 +78,7 @@ class ChampionInfo:
     @property
     def spec(self) -> ModelSpec:
         """The spec this version was trained under."""
-        return _spec_in(Path(self.path))
+        return spec_in(Path(self.path))
 
     @property
     def promise(self) -> Promise:
@@ -183,7 +183,7 @@ def champion(
     if manifest is None:
         with downloaded(version, settings=place) as (folder, manifest):
             is_ours = vouched == version.digest
-            load_checked(folder, manifest, also={*also, *(own_types(_spec_in(folder)) if is_ours else ())})
+            load_checked(folder, manifest, also={*also, *(own_types(spec_in(folder)) if is_ours else ())})
             _keep(folder, kept)
     return ChampionInfo(version.number, str(kept), manifest)
 
@@ -239,7 +239,7 @@ def load_checked(folder: Path, manifest: Manifest, *, also: Iterable[str] = ()) 
     model = load_model(folder / MODEL, sha256=manifest.files[MODEL], also=also)
     with registry_errors("re-scoring the golden rows", manifest.model):
         golden = pd.read_parquet(folder / GOLDEN)
-        differs = difference(golden, answers_of(model, golden[_spec_in(folder).features.all]))
+        differs = difference(golden, answers_of(model, golden[spec_in(folder).features.all]))
     if differs:
         raise RegistryError(
             f"a model that gives {differs}",
@@ -285,7 +285,8 @@ def _manifest_in(folder: Path, version: Version) -> Manifest:
     return manifest
 
 
-def _spec_in(folder: Path) -> ModelSpec:
+def spec_in(folder: Path) -> ModelSpec:
+    """Return the spec that the bundle in this folder was trained under."""
     return ModelSpec.model_validate_json((folder / SPEC).read_text("utf-8"))
 
 

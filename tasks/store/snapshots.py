@@ -8,14 +8,11 @@ import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tasks.core.dataset import Dataset
 from tasks.core.errors import RegistryError
 from tasks.settings import Settings
-
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
+from tasks.store.s3 import filesystem, put_file, size_of
 
 _CHUNK = 1 << 20
 
@@ -34,8 +31,8 @@ def keep_snapshot(dataset: Dataset, *, settings: Settings | None = None) -> Data
     try:
         with Path(dataset.path).open("rb") as handle:
             _expect(hashlib.file_digest(handle, "sha256").hexdigest(), dataset.sha256, "the rows to keep")
-        if "://" in target:
-            _keep_remote(dataset, target)
+        if target.startswith("s3://"):
+            _keep_remote(dataset, target, place)
         else:
             _keep_local(dataset, Path(target))
     except OSError as err:
@@ -63,38 +60,15 @@ def _keep_local(dataset: Dataset, target: Path) -> None:
         _expect(hashlib.file_digest(handle, "sha256").hexdigest(), dataset.sha256, "the snapshot kept before")
 
 
-def _keep_remote(dataset: Dataset, target: str) -> None:
-    from pyarrow.fs import FileType
-
-    files, path = filesystem(target)
-    if files.get_file_info(path).type == FileType.NotFound:
-        try:
-            with Path(dataset.path).open("rb") as source, files.open_output_stream(path) as sink:
-                shutil.copyfileobj(source, sink, _CHUNK)
-        except BaseException:  # closing an interrupted stream would leave a part under the whole's name
-            if files.get_file_info(path).type != FileType.NotFound:
-                files.delete_file(path)
-            raise
+def _keep_remote(dataset: Dataset, target: str, place: Settings) -> None:
+    if size_of(target, place) is None:  # two at once are harmless: the name says what the bytes are
+        put_file(Path(dataset.path), target, place)
+    files, path = filesystem(target, place)
     digest = hashlib.sha256()
     with files.open_input_stream(path) as stored:
         while chunk := stored.read(_CHUNK):
             digest.update(chunk)
     _expect(digest.hexdigest(), dataset.sha256, "the snapshot kept before")
-
-
-def filesystem(url: str) -> tuple[FileSystem, str]:
-    """Return the pyarrow filesystem of an `s3://` URL, and the path in it.
-
-    Address, region and credentials come from the usual AWS environment or role.
-    """
-    from pyarrow.fs import FileSystem, S3FileSystem
-
-    if not url.startswith("s3://"):
-        files, path = FileSystem.from_uri(url)
-        return files, str(path)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return S3FileSystem(endpoint_override=endpoint, region=region), url.removeprefix("s3://")
 
 
 def _expect(found: str, expected: str, what: str) -> None:

@@ -22,7 +22,7 @@ def test_the_defaults_keep_everything_below_the_state_folder(
     assert place.store_url == f"sqlite:///{root}/store.db"
     assert place.mlflow_uri == f"sqlite:///{root}/mlflow.db"
     assert Path(place.artifact_root).is_relative_to(root)
-    assert place.launch == "inline"
+    assert place.launch == "auto"
 
 
 def test_only_scratch_files_left_for_a_week_are_swept(settings: Settings) -> None:

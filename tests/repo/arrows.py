@@ -12,15 +12,30 @@ from typing import Any
 ROOMS = ("flows", "tasks", "serving", "deployments", "bench", "tests")
 
 # Shared by every task module; everything else in tasks/ is a capability of its own.
-SHARED = ("tasks.core", "tasks.store", "tasks.settings", "tasks.log", "tasks.clock")
+# tasks.aws: the credentials of this place, as settings are its addresses.
+SHARED = ("tasks.core", "tasks.store", "tasks.settings", "tasks.log", "tasks.clock", "tasks.aws")
 # One capability in several files: what only this module may import besides. Each line is an exception to
 # "task modules do not import each other", and so has its reason.
 PARTS = {
     "tasks.fetch": ("tasks.sources",),  # one file per kind of source
     "tasks.validate": ("tasks.sources",),  # a first contract is inferred from a sample of the source
     "tasks.cli": ("tasks.specfile",),  # the command line reads the file that holds the spec
+    "tasks.launch": ("tasks.deployed", "tasks.emit"),  # the ways in which a retraining starts elsewhere
+    "tasks.reconcile": ("tasks.launch",),  # launches again what a launch before led to nothing
+    "tasks.notify": ("tasks.deliver", "tasks.channels"),  # what is told is sent by the one that sends
+    "tasks.deployer": ("tasks.deliver",),  # likewise
+    "tasks.deliver": ("tasks.channels", "tasks.webhook"),  # to people, and to the deployer
+    "tasks.channels": ("tasks.pagers",),  # the kinds of channel that can close what they opened
     "tasks.replay.show": ("tasks.replay.stage",),  # what a replay prints of its stage
     "tasks.replay.story": ("tasks.replay.stage",),  # what a replay tells of its stage
+    "tasks.register": ("tasks.champion", "tasks.move"),  # one door to versions for the flows
+    "tasks.approve": (
+        "tasks.move",
+        "tasks.ruling",
+    ),  # what a person approves is moved as the gate's choice is
+    "tasks.waiting": ("tasks.ruling", "tasks.note"),  # what waits, and its page
+    "tasks.scorecard": ("tasks.note", "tasks.page"),  # the indicators, and their pages
+    "tasks.rollback": ("tasks.champion", "tasks.move"),  # a rollback is a move to what served before
 }
 
 # The longest prefix that fits a module decides what of ours it may import.
@@ -35,7 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tasks.clock": ("tasks.core",),
     "tasks.sources": (*SHARED, "tasks.sources"),
     "serving": ("serving", "tasks.core", "tasks.store", "tasks.settings"),
-    "deployments": ("deployments", "flows"),
+    "deployments": ("deployments", "flows", "tasks.core", "tasks.settings", "tasks.channels"),
     "bench": (*ROOMS,),
     "tests": (*ROOMS,),
 }

@@ -114,13 +114,14 @@ def test_s3_brings_one_object_and_a_glob_below_folders(
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_the_web_brings_a_file_and_leaves_no_download_behind(
-    web_server: WebServer, tmp_path: Path, settings: Settings, ending: str
+    web_server: WebServer, tmp_path: Path, settings: Settings, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("WEB_TOKEN", "abc")
     frame = make_frame(200)
     path = tmp_path / f"rows.{ending}"
     frame.to_parquet(path) if ending == "parquet" else frame.to_csv(path, index=False)
     web_server.serve(answer(path.read_bytes()))
-    spec = spec_for(f"{web_server.url}/data/rows.{ending}?token=abc")
+    spec = spec_for(f"{web_server.url}/data/rows.{ending}?token=${{WEB_TOKEN}}")
     assert_same_rows(fetch_training.fn(spec, AS_OF, settings=settings).dataset, frame)
     assert web_server.asked == [f"/data/rows.{ending}?token=abc"]
     assert list((settings.root / "work" / "downloads").iterdir()) == []

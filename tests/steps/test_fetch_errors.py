@@ -62,9 +62,56 @@ def test_a_url_whose_variable_is_not_set_names_it(settings: Settings) -> None:
     assert "NO_SUCH_NAME" in str(error)
 
 
-@pytest.mark.parametrize("url", ["nosuch://host/db", "://broken"])
-def test_a_url_that_no_driver_reads_is_a_spec_error(url: str, settings: Settings) -> None:
-    assert isinstance(error_of(spec_for(url), settings), SpecError)
+@pytest.mark.parametrize("url", ["nosuch://host/db", "://broken", "postgresql://host:${PORT}/db"])
+def test_a_url_that_no_driver_reads_is_a_spec_error(
+    url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", "no-number")
+    error = error_of(spec_for(url), settings)
+    assert isinstance(error, SpecError)
+    assert "no-number" not in everything_said(error)
+
+
+def test_a_password_with_every_sign_reaches_the_database_whole_and_the_message_not_at_all(
+    postgres_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "p@ss/w:rd?%41#x")
+    seen: list[str] = []
+    monkeypatch.setattr(
+        "tasks.sources.sql._engine", lambda url, spec: seen.append(url.password) or sa.create_engine(url)
+    )
+    spec = spec_for("postgresql+psycopg://me:${DB_PASSWORD}@127.0.0.1:9/shop")
+    said = everything_said(error_of(spec, settings))
+    assert seen == ["p@ss/w:rd?%41#x"]
+    assert not [part for part in ("p@ss", "w:rd", "%41#x") if part in said]
+
+
+def test_what_a_database_says_about_a_value_is_in_neither_message_nor_traceback(
+    postgres_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_frame(3).to_sql(
+        "customer_events", sa.create_engine(postgres_url, poolclass=sa.pool.NullPool), index=False
+    )
+    monkeypatch.setenv("TENANT", "canary-tenant")
+    query = "SELECT *, CAST(CAST(:tenant AS text) AS integer) AS number FROM customer_events"
+    source = {**spec_block()["source"], "url": postgres_url, "table": None, "query": query}
+    error = error_of(make_spec(source={**source, "parameters": {"tenant": "${TENANT}"}}), settings)
+    assert type(error) is FetchError
+    assert "canary" not in everything_said(error)
+
+
+def test_an_error_nobody_foresaw_names_its_kind_and_place_but_never_its_text(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("could not read canary-row") from KeyError("canary-cause")
+
+    make_frame(5).to_parquet(tmp_path / "rows.parquet")
+    monkeypatch.setattr("tasks.sources.files.FileSource._rows", broken)
+    error = error_of(spec_for(str(tmp_path / "rows.parquet")), settings)
+    assert type(error) is FetchError
+    assert "ValueError in test_fetch_errors.py, line" in str(error)
+    assert "canary" not in everything_said(error)
 
 
 def test_a_missing_table_is_not_retried(postgres_url: str, tmp_path: Path, settings: Settings) -> None:
@@ -243,10 +290,13 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_http_500_is_asked_again_with_growing_pauses_and_then_reported(
-    web_server: WebServer, settings: Settings, no_pause: list[float]
+    web_server: WebServer, settings: Settings, no_pause: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("WEB_PASSWORD", "hunter2")
+    monkeypatch.setenv("WEB_TOKEN", "tok3n")
     web_server.serve(answer(b"oops", status=500))
-    spec = spec_for(f"{web_server.url.replace('//', '//user:hunter2@')}/rows.parquet?token=tok3n")
+    login = web_server.url.replace("//", "//user:${WEB_PASSWORD}@")
+    spec = spec_for(f"{login}/rows.parquet?token=${{WEB_TOKEN}}")
     error = error_of(spec, settings)
     assert isinstance(error, SourceUnavailable)
     assert "HTTP 500" in str(error)

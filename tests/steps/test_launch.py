@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+from tasks import deployed as deployed_module
 from tasks import launch
 from tasks.core.errors import LaunchError
 from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
+from tasks.emit import Emitted, event_id
 from tasks.settings import Settings
-from tasks.store import claims
+from tasks.store import claims, ledger, outbox
 from tasks.store.engine import close_stores, open_store
 from tests.make import make_spec
 
@@ -41,7 +45,8 @@ class Server:
         key = given["idempotency_key"]
         if key not in self.runs:
             state = State(type=self.first, name=self.first.value.title())
-            self.runs[key] = FlowRun(id=uuid4(), flow_id=uuid4(), state=state)
+            pool = {"work_pool_name": "evergreen"}
+            self.runs[key] = FlowRun(id=uuid4(), flow_id=uuid4(), state=state, **pool)
         elif given["timeout"] != 0 and self.ends:
             end = self.ends.pop(0)
             self.runs[key].state = State(type=end, name=end.value.title(), message="as told")
@@ -54,7 +59,8 @@ def deployed(settings: Settings) -> Settings:
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, server: Callable[..., FlowRun]) -> None:
-    monkeypatch.setattr(launch, "run_deployment", server)
+    monkeypatch.setattr(deployed_module, "run_deployment", server)
+    monkeypatch.setattr(deployed_module, "workers_online", lambda pool: None)
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +100,7 @@ def test_a_decision_somebody_works_on_or_ended_is_not_launched(
     settings: Settings, retrained: list[Any], state: str
 ) -> None:
     me = claims.this_process()
-    claims.claim(open_store(settings), TRAIN.id, "churn", me, NOW)
+    claims.claim(open_store(settings), TRAIN.id, "churn", me, datetime.now(UTC))
     if state == "done":
         claims.finish(open_store(settings), TRAIN.id, me, "kept")
     launched = start(settings, entrypoint="stand_in.retrain")
@@ -123,7 +129,8 @@ def test_a_deployment_is_asked_with_parameters_the_flow_takes(
     serve(monkeypatch, server)
     launched = start(deployed)
     (run,) = server.runs.values()
-    assert launched == launch.Launched("deployment", True, "completed", str(run.id), "as told")
+    expected = launch.Launched("deployment", True, "completed", str(run.id), "as told")
+    assert replace(launched, link=None) == expected
     assert server.calls[0]["name"] == "retrain/churn"
     given = server.calls[0]["parameters"]
     assert ModelSpec.model_validate(given.pop("spec")) == make_spec()
@@ -149,8 +156,26 @@ def test_a_run_no_worker_takes_is_not_called_started(
     serve(monkeypatch, Server(StateType.SCHEDULED))
     launched = start(deployed, wait_seconds=8)
     assert (launched.started, launched.outcome) == (False, "scheduled")
-    assert "no worker took run" in launched.reason
-    assert "for 8 s" in launched.reason
+    assert f"took run {launched.run_id} for 8 s" in launched.reason
+
+
+@pytest.mark.parametrize(
+    ("online", "message"),
+    [
+        (
+            [],
+            "no worker of pool 'evergreen' took run .* yet: none is online: prefect worker start",
+        ),
+        (["one", "two"], "2 online \\(one, two\\), perhaps busy"),
+        (None, "start one on it"),
+    ],
+)
+def test_why_nobody_takes_a_run_is_said(
+    deployed: Settings, monkeypatch: pytest.MonkeyPatch, online: list[str] | None, message: str
+) -> None:
+    serve(monkeypatch, Server(StateType.SCHEDULED))
+    monkeypatch.setattr(deployed_module, "workers_online", {"evergreen": online}.get)
+    assert re.search(message, start(deployed, wait_seconds=0).reason)
 
 
 def test_a_run_that_goes_on_is_called_running(deployed: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,11 +238,89 @@ def test_a_server_that_cannot_start_it_is_a_launch_error(
         start(deployed)
 
 
-def test_a_mode_that_is_not_wired_up_says_so(settings: Settings) -> None:
-    with pytest.raises(LaunchError, match="launch mode 'event'"):
-        start(settings.model_copy(update={"launch": "event"}))
+def test_a_deployment_launch_counts_as_sent(deployed: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(deployed)
+    ledger.record_decision(store, TRAIN, model="churn", at=NOW, now=datetime.now(UTC))
+    serve(monkeypatch, Server())
+    start(deployed, wait_seconds=0)
+    row = outbox.find(store, "churn", TRAIN.id)
+    assert row
+    assert (row.tries, row.sent_at is not None) == (1, True)
 
 
-def test_a_run_id_is_one_that_prefect_knows(deployed: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve(monkeypatch, Server(StateType.RUNNING))
-    assert UUID(str(start(deployed).run_id)).version == 4
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Decisions whose event was sent, at a place where launches are events."""
+    sent: list[tuple[str, str]] = []
+
+    def emit(model: str, decision_id: str) -> Emitted:
+        sent.append((model, decision_id))
+        return Emitted(event_id(model, decision_id), "https://server/events/event/1")
+
+    monkeypatch.setattr(launch, "emit_decision", emit)
+    return sent
+
+
+def by_event(settings: Settings, *, written: timedelta | None = timedelta(0), **over: Any) -> launch.Launched:
+    place = settings.model_copy(update={"launch": "event"})
+    if written is not None:
+        now = datetime.now(UTC) - written
+        ledger.record_decision(open_store(place), TRAIN, model="churn", at=NOW, now=now)
+    return start(place, **over)
+
+
+def test_an_event_is_sent_once_and_the_launch_returns_at_once(
+    settings: Settings, events: list[tuple[str, str]]
+) -> None:
+    first, again = by_event(settings), by_event(settings)
+    link = "https://server/events/event/1"
+    assert first == launch.Launched("event", True, "asked", None, "score fell; twice", link)
+    assert (again.started, again.outcome, again.link) == (False, "asked", None)
+    assert events == [("churn", "train-1")]
+
+
+def test_of_ten_threads_that_launch_one_decision_one_sends_its_event(
+    settings: Settings, events: list[tuple[str, str]]
+) -> None:
+    ledger.record_decision(open_store(settings), TRAIN, model="churn", at=NOW, now=datetime.now(UTC))
+    with ThreadPoolExecutor(10) as pool:
+        every = list(pool.map(lambda _: by_event(settings, written=None), range(10)))
+    assert sorted(one.started for one in every) == [False] * 9 + [True]
+    assert len(events) == 1
+
+
+def test_a_decision_nobody_recorded_sends_no_event(settings: Settings, events: list[Any]) -> None:
+    with pytest.raises(LaunchError, match="train-1 not on record"):
+        by_event(settings, written=None)
+    assert events == []
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"written": timedelta(days=3, minutes=1)}, "decided 3 days ago, a decision stands for 3 days"),
+        ({"written": timedelta(minutes=-6)}, "ahead of this clock"),
+        ({"as_of": datetime.now(UTC) + timedelta(hours=1)}, "dated .* ahead of this clock"),
+    ],
+)
+def test_a_decision_that_no_longer_stands_sends_no_event(
+    settings: Settings, events: list[Any], given: dict[str, Any], reason: str
+) -> None:
+    launched = by_event(settings, **given)
+    assert (launched.started, launched.outcome, events) == (False, "void", [])
+    assert re.search(reason, launched.reason)
+
+
+def test_an_event_that_could_not_be_sent_may_be_sent_again(
+    settings: Settings, events: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "emit_decision", _refusing)
+        with pytest.raises(LaunchError, match="not taken"):
+            by_event(settings)
+    assert by_event(settings).started
+    assert events == [("churn", "train-1")]
+
+
+def _refusing(model: str, decision_id: str) -> Emitted:
+    raise LaunchError("event not taken", model=model)

@@ -1,136 +1,28 @@
-"""Report pages that open offline, and artifacts that say what happened."""
+"""Artifacts that say on the run page what was found, decided and done."""
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
-from tasks import publish
+from tasks import publish, reports
 from tasks.core.drift.profile import build_reference, profile_frame
+from tasks.core.drift.shape import shapes_of
 from tasks.core.drift.verdict import judge
 from tasks.core.evaluation.gate import GateDecision
 from tasks.core.evaluation.performance import PerformanceVerdict
 from tasks.core.policy.decision import Evidence, decide
-from tasks.core.replay.backtest_result import Backtest, PolicyResult
-from tasks.core.replay.summary import Summary, WindowResult
 from tests.make import make_frame, make_spec
 
 START = datetime(2025, 12, 22, tzinfo=UTC)
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
-
-
-def summary(text: str = "", events: tuple[str, ...] = ("customer_age is missing",)) -> Summary:
-    first = WindowResult(
-        START, START + timedelta(days=14), 2000, 0.81, 1, "ok", "SKIP",
-        drift="ok", performance="ok", never_score=0.8, planted=text, planted_note=text, drifted=(text,),
-    )  # fmt: skip
-    second = WindowResult(
-        START + timedelta(days=14), START + timedelta(days=28), 1234, None, 1, "undecided", "BLOCK",
-        outcome="blocked", events=(*events, text),
-    )  # fmt: skip
-    return Summary(text or "churn", 12.3, (first, second), metric="roc_auc")
-
-
-class Page(HTMLParser):
-    """Collects what a browser would load, and the text outside scripts and styles."""
-
-    def __init__(self, content: str):
-        super().__init__()
-        self.loads: list[str] = []
-        self.scripts = 0
-        self.images = 0
-        self.text = ""
-        self._silent = False
-        self.feed(content)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._silent = tag in {"script", "style"}
-        self.scripts += tag == "script"
-        self.images += tag == "img"
-        self.loads += [value or "" for name, value in attrs if name in {"src", "href", "srcset"}]
-
-    def handle_endtag(self, tag: str) -> None:
-        self._silent = False
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self.text += data
-
-
-def test_the_report_is_one_file_that_loads_nothing(tmp_path: Path) -> None:
-    path = publish.write_report(summary(), tmp_path / "new" / "report.html")
-    page = Page(path.read_text(encoding="utf-8"))
-    assert page.loads == ["data:,"]
-    assert sorted(item.name for item in path.parent.iterdir()) == ["report.html", "summary.json"]
-    assert "@import" not in path.read_text(encoding="utf-8")[:20_000]
-
-
-def test_the_report_tells_every_window_and_the_first_paragraph(tmp_path: Path) -> None:
-    found = summary()
-    text = " ".join(
-        Page(publish.write_report(found, tmp_path / "report.html").read_text("utf-8")).text.split()
-    )
-    assert " ".join(found.sentences()) in text
-    assert "22 Dec 2025 – 5 Jan 2026" in text
-    assert "5 – 19 Jan 2026" in text
-    assert "1,234" in text
-    assert "customer_age is missing" in text
-
-
-def test_summary_json_beside_the_report_is_the_summary(tmp_path: Path) -> None:
-    publish.publish_replay.fn(summary(), tmp_path)
-    assert json.loads((tmp_path / "summary.json").read_text("utf-8")) == summary().to_json()
-
-
-def test_nothing_in_a_summary_can_become_markup_or_script(tmp_path: Path) -> None:
-    path = publish.write_report(summary(HOSTILE), tmp_path / "report.html")
-    page = Page(path.read_text(encoding="utf-8"))
-    assert page.scripts == 2, "plotly's and ours"
-    assert page.images == 0
-    assert HOSTILE in page.text
-
-
-def test_the_figure_in_the_page_is_json_with_the_scores(tmp_path: Path) -> None:
-    content = publish.write_report(summary(), tmp_path / "report.html").read_text("utf-8")
-    found = re.search(r"const figure = (\{.*\});\n", content)
-    assert found
-    assert json.loads(found[1])["data"][1]["y"] == [0.81, None]
-
-
-def test_an_empty_replay_still_has_a_page(tmp_path: Path) -> None:
-    content = publish.write_report(Summary("churn", 0.0), tmp_path / "report.html").read_text("utf-8")
-    assert "No window of churn was served" in Page(content).text
-
-
-def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: Any) -> None:
-    path = publish.write_report(summary(), tmp_path / "report.html")
-    old = path.read_bytes()
-    monkeypatch.setattr(Path, "replace", _disk_full)
-    with pytest.raises(OSError, match="disk full"):
-        publish.write_report(summary("other"), path)
-    assert path.read_bytes() == old
-
-
-def _disk_full(*_: object) -> None:
-    raise OSError("disk full")
-
-
-def test_the_backtest_page_and_json_name_every_policy(tmp_path: Path) -> None:
-    policies = (PolicyResult("never", 0.6, 0, 0.4), PolicyResult("loop", 0.7, 9, 3.0))
-    path = publish.publish_backtest.fn(Backtest("elec2", "accuracy", 10, policies), tmp_path)
-    text = Page(path.read_text("utf-8")).text
-    assert "The loop held a mean accuracy of 0.700 with 9 retrainings" in text
-    assert [p["name"] for p in json.loads((tmp_path / "backtest.json").read_text())["policies"]] == [
-        "never",
-        "loop",
-    ]
+API = "http://server:4200/api"
 
 
 @pytest.fixture
@@ -211,10 +103,94 @@ def test_performance_without_labels_shows_dashes_and_the_reason(published: list[
     assert "nan" not in published[0]["markdown"]
 
 
+def test_the_features_that_moved_are_drawn_and_every_measure_is_folded_below(
+    published: list[dict[str, str]],
+) -> None:
+    spec, frame = make_spec(), make_frame(2000)
+    reference = build_reference(frame, spec)
+    moved = make_frame(2000, seed=1).assign(spend=lambda f: f["spend"] * 3)
+    profile = profile_frame(moved, reference)
+    verdict = judge(reference, profile, spec)
+    verdict = replace(verdict, shapes=shapes_of(reference, profile, verdict))
+    publish.publish_drift.fn(spec, verdict)
+    first, folded = published[0]["markdown"].split("<details>")
+    assert "### spend" in first
+    assert first.count("data:image/svg+xml;base64,") == 1, "only what moved is drawn"
+    assert "| tenure | ok |" in first
+    assert folded.count("| tenure |") > 1
+
+
+def asked(**over: object) -> SimpleNamespace:
+    return SimpleNamespace(**{"outcome": "promoted", "run_id": None, "link": None, **over})
+
+
 @pytest.mark.parametrize(
-    "name", ["publish_validation", "publish_drift", "publish_decision", "publish_replay"]
+    ("launched", "shown"),
+    [
+        (asked(run_id="r-1"), "[The retraining it asked for](/runs/flow-run/r-1): **promoted**."),
+        (
+            asked(outcome="asked", link="/events/event/7"),
+            "(/events/event/7): **asked**. It is among the runs",
+        ),
+        (asked(outcome="busy"), "The retraining it asked for: **busy**."),
+    ],
 )
-def test_every_task_states_its_retries_timeout_and_cache_policy(name: str) -> None:
-    made = getattr(publish, name)
+def test_a_decision_leads_to_the_retraining_it_caused(
+    published: list[dict[str, str]], launched: SimpleNamespace, shown: str
+) -> None:
+    decision = decide(Evidence(START, has_champion=False), make_spec())
+    with temporary_settings({PREFECT_API_URL: API, PREFECT_UI_URL: None}):
+        publish.publish_decision.fn(make_spec(), decision, launched)
+    assert shown in published[0]["markdown"]
+
+
+def test_a_retraining_leads_back_to_the_check_that_asked_for_it(published: list[dict[str, str]]) -> None:
+    because = {
+        "caused_by": "c-1", "decided_at": "2026-01-05T10:00:00+00:00", "cause": "decay",
+        "reasons": ["roc_auc 0.61 is below 0.70"],
+    }  # fmt: skip
+    with temporary_settings({PREFECT_API_URL: API, PREFECT_UI_URL: None}):
+        publish.publish_decision.fn(make_spec(), Ended(), because=because)
+    text = published[0]["markdown"]
+    assert "Asked for by [this check](/runs/flow-run/c-1) on 2026-01-05T10:00:00+00:00: decay." in text
+    assert "- roc_auc 0.61 is below 0.70" in text
+
+
+def test_a_retraining_nobody_decided_on_leads_nowhere(published: list[dict[str, str]]) -> None:
+    because: dict[str, object] = {"caused_by": None, "decided_at": None, "cause": "manual", "reasons": []}
+    publish.publish_decision.fn(make_spec(), Ended(), because=because)
+    assert "Asked for by a person or a schedule: manual." in published[0]["markdown"]
+    assert "](" not in published[0]["markdown"]
+
+
+@pytest.mark.parametrize(
+    ("ui", "page"),
+    [
+        (None, "/runs/flow-run/7"),
+        ("http://server:4200", "/runs/flow-run/7"),
+        ("https://prefect.example.org/ui", "https://prefect.example.org/ui/runs/flow-run/7"),
+    ],
+)
+def test_a_run_is_pointed_at_whole_only_where_somebody_said_how_people_reach_the_page(
+    ui: str | None, page: str
+) -> None:
+    with temporary_settings({PREFECT_API_URL: API, PREFECT_UI_URL: ui}):
+        assert publish.run_page("7") == page
+        assert publish.run_page(None) == ""
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        publish.publish_validation,
+        publish.publish_comparison,
+        publish.publish_drift,
+        publish.publish_performance,
+        publish.publish_decision,
+        reports.publish_replay,
+        reports.publish_backtest,
+    ],
+)
+def test_every_task_states_its_retries_timeout_and_cache_policy(made: Task[..., str]) -> None:
     assert made.timeout_seconds
-    assert made.cache_policy == publish.NO_CACHE
+    assert made.cache_policy == NO_CACHE

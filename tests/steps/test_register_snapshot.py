@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import botocore.client
+import botocore.exceptions
 import pandas as pd
 import pytest
 
@@ -18,7 +20,7 @@ from tasks.core.model.bundle import digest_of
 from tasks.core.window import Window
 from tasks.register import save_snapshot
 from tasks.settings import Settings
-from tasks.store import provenance, snapshots
+from tasks.store import provenance, s3
 from tasks.store.provenance import code_state, pinned_requirements
 from tests.make import START, make_frame, make_spec
 
@@ -85,7 +87,7 @@ def test_a_snapshot_on_s3_is_kept_once_and_checked(rows: Dataset, settings: Sett
     kept = save_snapshot.fn(rows, SPEC_, settings=remote)
     assert kept.path == f"s3://{s3_bucket}/models/snapshots/{rows.sha256}.parquet"
     assert save_snapshot.fn(rows, SPEC_, settings=remote) == kept
-    files, path = snapshots.filesystem(kept.path)
+    files, path = s3.filesystem(kept.path, remote)
     with files.open_input_stream(path) as stored:
         assert digest_of(stored.read()) == rows.sha256
     with files.open_output_stream(path) as sink:
@@ -98,15 +100,19 @@ def test_an_interrupted_upload_leaves_nothing_and_the_next_one_succeeds(
     rows: Dataset, settings: Settings, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote = settings.model_copy(update={"artifacts": f"s3://{s3_bucket}/models"})
+    call = botocore.client.BaseClient._make_api_call
 
-    def half(source: Any, sink: Any, _: int) -> None:
-        sink.write(source.read(100))
-        raise OSError("connection lost")
+    def lost(self: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        if operation == "PutObject":
+            parameters["Body"].read(100)
+            raise botocore.exceptions.ConnectionClosedError(endpoint_url="s3")
+        return call(self, operation, parameters)
 
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots.shutil, "copyfileobj", half)
-        with pytest.raises(RegistryError):
+        patch.setattr(botocore.client.BaseClient, "_make_api_call", lost)
+        with pytest.raises(RegistryError, match="ConnectionClosedError"):
             save_snapshot.fn(rows, SPEC_, settings=remote)
+    assert s3.size_of(f"{remote.artifact_root}/snapshots/{rows.sha256}.parquet", remote) is None
     assert save_snapshot.fn(rows, SPEC_, settings=remote).sha256 == rows.sha256
 
 

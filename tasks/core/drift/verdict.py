@@ -18,6 +18,7 @@ from tasks.core.drift.holm import Level, share_budget
 from tasks.core.drift.measures.base import Measure, Pair, Reading
 from tasks.core.drift.measures.registry import MEASURES
 from tasks.core.drift.profile import SCORE, Profile, Reference
+from tasks.core.drift.shape import Shape
 from tasks.core.errors import DriftError
 from tasks.core.spec import ModelSpec
 
@@ -74,7 +75,7 @@ class DriftVerdict:
     """Whether a window drifted from the champion's reference.
 
     `drifted` names features only; the model's own scores are told apart in `score_drifted`, and
-    `score_outcome` says whether they could be judged at all. `features` holds both.
+    `score_outcome` says whether they could be judged at all. `features` holds both, `shapes` what moved most.
     """
 
     outcome: Outcome
@@ -86,6 +87,7 @@ class DriftVerdict:
     false_alarms: float
     reference_rows: int = 0
     detector: str = "tabular"
+    shapes: tuple[Shape, ...] = ()
 
     @property
     def score_outcome(self) -> Outcome:

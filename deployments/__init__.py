@@ -1,0 +1,1 @@
+"""Where the flows run: on this machine, in containers, in the cloud."""

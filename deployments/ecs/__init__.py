@@ -1,0 +1,1 @@
+"""Running the flows as tasks of AWS ECS."""

@@ -1,0 +1,1 @@
+"""What `make up` runs on one machine, and how it keeps it running."""

@@ -1,0 +1,78 @@
+"""Promote: a person looks at what waits, and approves or rejects it by name and with a reason."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.states import State
+
+from tasks.approve import approve, reject
+from tasks.cli import run_flow
+from tasks.clock import now_or
+from tasks.core.form import ABOUT_MODEL, Actor, AsOf, Reason, Version
+from tasks.core.spec import ModelSpec
+from tasks.deployer import announce_promotion
+from tasks.failure import explain_failure
+from tasks.notify import settle
+from tasks.publish import publish_decision
+from tasks.waiting import as_state, look_at_waiting, publish_waiting
+
+
+def _run_name() -> str:
+    given = flow_run.parameters
+    which = f"version {given['version']}" if given.get("version") else "the newest"
+    return f"{given['spec'].name}: {given['verdict']} {which}"
+
+
+@flow(
+    name="promote",
+    flow_run_name=_run_name,
+    persist_result=False,
+    on_failure=[explain_failure],
+    on_crashed=[explain_failure],
+)
+def promote(
+    spec: ModelSpec = ABOUT_MODEL,
+    verdict: Literal["look", "approve", "reject"] = "look",
+    version: Version = None,
+    reason: Reason = "",
+    actor: Actor = "",
+    as_of: AsOf = None,
+) -> State[Any]:
+    """Show what waits for approval, or approve or reject one version; only approving moves the champion.
+
+    Args:
+        spec: The model, as written under `definitions.models`.
+        verdict: `look` changes nothing; `approve` lets the version serve; `reject` ends its waiting.
+        version: Which version; default: the newest that waits. Approving takes any registered one.
+        reason: Why; kept in the ledger. Needed to approve and to reject.
+        actor: Who decides; kept in the ledger. Needed to approve and to reject.
+        as_of: The moment to act as if it were; default: now.
+    """
+    moment = now_or(as_of)
+    if verdict == "look":
+        shelf = look_at_waiting(spec, version, as_of=moment)
+        publish_waiting(spec, shelf)
+        return as_state(shelf)
+    rule = approve if verdict == "approve" else reject
+    ruling = rule(spec, version, actor=actor, reason=reason, as_of=moment)
+    if ruling.action == "promoted" and ruling.version is not None:
+        announce_promotion(
+            spec,
+            version=ruling.version,
+            from_version=ruling.from_version,
+            action="promoted",
+            decision_id=ruling.attempt,
+            digest=ruling.digest,
+            as_of=moment,
+        )
+    if not ruling.left:
+        settle(spec, "approval", as_of=moment)
+    publish_decision(spec, ruling)
+    return ruling.state()
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_flow(promote))

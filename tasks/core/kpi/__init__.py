@@ -1,0 +1,1 @@
+"""Indicators of how a model is kept fresh, computed from its ledgers."""

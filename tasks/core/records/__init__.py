@@ -1,0 +1,1 @@
+"""What the run page says, as Markdown made from verdicts, decisions and errors."""

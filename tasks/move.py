@@ -1,0 +1,181 @@
+"""The one way a champion moves: checked, loaded and re-scored first, entered in the ledger, done once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.clock import now_or
+from tasks.core.errors import PromotionRefused, RegistryError, SpecError
+from tasks.core.model.bundle import plain
+from tasks.core.spec import ModelSpec
+from tasks.log import task_logger
+from tasks.settings import Settings
+from tasks.store import ledger, moves, registry
+from tasks.store.engine import open_store
+from tasks.store.locks import model_lock
+from tasks.store.models import own_types
+from tasks.store.registry import Version
+
+UNSET: Literal["unset"] = "unset"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A champion that moved, as the ledger has it."""
+
+    name: str
+    from_version: int | None
+    to_version: int
+    action: str
+    decision_id: str
+    actor: str
+    reason: str
+    at: datetime
+
+
+def again_unless_refused(task_: object, run: object, state: Any) -> bool:  # Any: prefect's own state type
+    """Retry faults of the registry, never a refusal: asking again does not change an answer."""
+    del task_, run
+    return not isinstance(state.result(raise_on_failure=False), PromotionRefused | SpecError)
+
+
+@task(
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=again_unless_refused,
+    timeout_seconds=600,
+    cache_policy=NO_CACHE,
+)
+def move_champion(
+    spec: ModelSpec,
+    version: Version,
+    *,
+    actor: str,
+    reason: str,
+    decision_id: str,
+    as_of: datetime,
+    expected: int | Literal["unset"] | None = UNSET,
+    action: Literal["promoted", "rolled_back"] = "promoted",
+    note: Mapping[str, Any] | None = None,  # Any: JSON
+    settings: Settings | None = None,
+) -> Promotion:
+    """Return the promotion after the champion alias points at this version and the ledger says so.
+
+    See `move`, which does it.
+
+    Raises:
+        PromotionRefused: when another version serves than `expected`, or this one serves already.
+        RegistryError: when the version cannot be believed, or the registry or ledger does not answer.
+    """
+    return move(
+        spec,
+        version,
+        actor=actor,
+        reason=reason,
+        decision_id=decision_id,
+        as_of=as_of,
+        expected=expected,
+        action=action,
+        note=note,
+        settings=settings,
+    )
+
+
+def move(
+    spec: ModelSpec,
+    version: Version,
+    *,
+    actor: str,
+    reason: str,
+    decision_id: str,
+    as_of: datetime,
+    expected: int | Literal["unset"] | None = UNSET,
+    action: Literal["promoted", "rolled_back"] = "promoted",
+    note: Mapping[str, Any] | None = None,  # Any: JSON
+    settings: Settings | None = None,
+) -> Promotion:
+    """Return the promotion after the champion alias points at this version and the ledger says so.
+
+    The version is downloaded, checked, loaded and re-scored first. The same decision moves at most once.
+    Nothing else in the project moves the aliases `champion` and `previous`.
+
+    Args:
+        spec: the model.
+        version: what shall serve.
+        actor: who decided: "gate", or a person.
+        reason: why; kept in the ledger.
+        decision_id: identity of the decision; one outcome per id.
+        as_of: when it counts as done.
+        expected: number of the version the decision was made against (None: there was no champion). When
+            another one serves by now the move is refused. Default: whatever serves.
+        action: what the ledger calls it.
+        note: what the ledger keeps besides, of the decision.
+        settings: this place.
+
+    Raises:
+        PromotionRefused: when another version serves than `expected`, or this one serves already.
+        RegistryError: when the version cannot be believed, or the registry or ledger does not answer. What
+            was moved by then is finished, or dropped, by the next call.
+    """
+    place, name = settings or Settings(), spec.name
+    if version.name != name:
+        raise RegistryError(f"a version of {version.name}", f"a version of {name}", model=name)
+    with model_lock(f"{name}.move", place):
+        stored = registry.find_version(name, version.number, settings=place)
+        if stored.digest != version.digest:
+            raise RegistryError(
+                f"version {version.number} with another digest", f"{version.digest[:12]}…", model=name
+            )
+        evidence = {**probe(stored, place, own_types(spec)), **(note or {})}
+        moves.finish_pending(name, settings=place)
+        serving = registry.find_champion(name, settings=place)
+        from_version = (serving.number if serving else None) if expected == UNSET else expected
+        # By the clock, whatever `as_of` says: from it follows how long a decision took to serve.
+        evidence["moved_at"] = now_or(None).isoformat()
+        wanted = moves.Move(
+            decision_id, action, from_version, version.number, actor, moves.short(reason), as_of, evidence
+        )
+        row = moves.carry_out(wanted, name, settings=place)
+    task_logger(__name__).info("%s: %s version %d by %s", name, row.action, version.number, row.actor)
+    return Promotion(
+        name, row.from_version, version.number, row.action, row.decision_id, row.actor, row.reason, row.at
+    )
+
+
+def probe(version: Version, place: Settings, also: Iterable[str] = ()) -> dict[str, Any]:  # Any: JSON
+    """Return what the ledger keeps of a version that was downloaded, verified, loaded and re-scored.
+
+    A version that served before under this very digest may hold the classes that its own spec names: that
+    spec is ours then.
+
+    Raises:
+        RegistryError: when a file is missing or damaged, holds a type that is not allowed, or the model
+            answers its golden rows otherwise than when it was evaluated.
+    """
+    vouched = served_digest(version.name, version.number, place) == version.digest
+    with registry.downloaded(version, settings=place) as (folder, manifest):
+        ours = own_types(registry.spec_in(folder)) if vouched else ()
+        registry.load_checked(folder, manifest, also={*also, *ours})
+        return {
+            "digest": version.digest,
+            "run_id": version.run_id,
+            "snapshot": manifest.snapshot.get("sha256"),
+            "commit": manifest.code.get("commit"),
+            "dirty": manifest.code.get("dirty"),
+            "train_window": str(manifest.train_window),
+            "promise": plain(manifest.promise),
+            "gate": dict(manifest.gate),
+        }
+
+
+def served_digest(name: str, number: int, place: Settings) -> str | None:
+    """Return the digest under which this version served last; None when it never served."""
+    rows = ledger.history(open_store(place), name)
+    served = [row for row in rows if row.action in moves.SERVING and row.to_version == number]
+    return (str(served[-1].evidence.get("digest") or "") or None) if served else None

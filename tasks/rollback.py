@@ -1,0 +1,277 @@
+"""Going back to a version that served before: planned and probed first, moved only by request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
+
+from tasks.champion import agreed_champion
+from tasks.core.errors import PromotionRefused, RegistryError
+from tasks.core.policy.approval import check_signed, rollback_id
+from tasks.core.policy.served import served_before
+from tasks.core.records.text import number as number_shown
+from tasks.core.spec import ModelSpec
+from tasks.core.window import utc
+from tasks.log import task_logger
+from tasks.move import again_unless_refused, move, probe, served_digest
+from tasks.settings import Settings
+from tasks.store import ledger, moves, registry
+from tasks.store.engine import open_store
+from tasks.store.models import own_types
+from tasks.store.registry import Version
+
+PAUSE = timedelta(minutes=10)
+"""A second rollback without a named version waits this long after the first: our choice, because of two
+people who answer one alarm, the second must not undo a version that the first has just brought back."""
+
+
+@dataclass(frozen=True)
+class RollbackPlan:
+    """What a rollback would change: the target has been loaded and has answered its golden rows.
+
+    `done` is the ledger's row where the same words of the same person have just been carried out. `target`
+    is None in a dry run that found nothing to go back to, and `why_not` says why.
+    """
+
+    model: str
+    from_version: int | None
+    target: Version | None
+    decision_id: str = ""
+    served_until: datetime | None = None
+    promise: str = ""
+    done: ledger.LedgerRow | None = None
+    why_not: str = ""
+
+    def sentence(self) -> str:
+        """Return what would change as one line."""
+        if self.target is None:
+            return self.why_not
+        until = f", which served until {self.served_until:%Y-%m-%d %H:%M}Z" if self.served_until else ""
+        return (
+            f"version {self.target.number} would serve instead of version {self.from_version}{until}; "
+            f"it was loaded and answers its golden rows as before; {self.promise}"
+        )
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """How a rollback ended; nothing has changed in a dry run."""
+
+    model: str
+    action: Literal["rolled back", "dry run"]
+    why: str
+    from_version: int | None
+    version: int | None
+    attempt: str
+    actor: str = ""
+    digest: str = ""
+
+    def sentence(self) -> str:
+        """Return the end as one line."""
+        if self.action == "dry run":
+            return f"dry run, nothing was changed: {self.why}"
+        return f"rolled back from version {self.from_version} to version {self.version}: {self.why}"
+
+    def state(self) -> State[Any]:
+        """Return a completed state whose name says what happened."""
+        return Completed(name=self.action.capitalize(), message=self.sentence()[:400], data=self)
+
+
+@task(
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=again_unless_refused,
+    timeout_seconds=600,
+    cache_policy=NO_CACHE,
+)
+def plan_rollback(
+    spec: ModelSpec,
+    to_version: int | None,
+    *,
+    as_of: datetime,
+    actor: str = "",
+    reason: str = "",
+    dry_run: bool = True,
+    settings: Settings | None = None,
+) -> RollbackPlan:
+    """Return what a rollback would change, after the target was downloaded, checked, loaded and re-scored.
+
+    Args:
+        spec: the model.
+        to_version: what shall serve; None is the last version that served before the present one and was
+            not rolled back from.
+        as_of: the moment it would count as done.
+        actor: who wants it.
+        reason: why. The same words of the same person within ten minutes are one rollback, not two.
+        dry_run: whether it will only be looked at; else somebody must stand behind it.
+        settings: this place.
+
+    Raises:
+        PromotionRefused: in earnest, when nothing serves, there is nothing to go back to, the target serves
+            already, or somebody went back a moment ago and no version is named.
+        SpecError: when it is no dry run, and actor or reason is empty.
+        RegistryError: when the target cannot be believed, or registry and ledger disagree or do not answer.
+    """
+    if not dry_run:
+        check_signed(actor, reason, model=spec.name)
+    try:
+        return _planned(spec, to_version, as_of, actor, reason, dry_run=dry_run, place=settings or Settings())
+    except PromotionRefused as err:  # to a look, that is an answer
+        if not dry_run:
+            raise
+        return RollbackPlan(spec.name, None, None, why_not=f"{err.found}; to do: {err.todo or 'nothing'}")
+
+
+def _planned(
+    spec: ModelSpec,
+    to_version: int | None,
+    as_of: datetime,
+    actor: str,
+    reason: str,
+    *,
+    dry_run: bool,
+    place: Settings,
+) -> RollbackPlan:
+    name = spec.name
+    serving = agreed_champion(name, place)
+    rows = ledger.history(open_store(place), name)
+    if serving is None:
+        raise PromotionRefused(
+            "no champion", "a version that serves", "run the retrain flow first", model=name
+        )
+    last = next(row for row in reversed(rows) if row.action in moves.SERVING)
+    just = last.action == "rolled_back" and utc(last.at) <= utc(as_of) < utc(last.at) + PAUSE
+    said = not dry_run and last.evidence.get("asked") == _asked(actor, reason)
+    if just and said and to_version in {None, serving.number}:
+        return RollbackPlan(name, last.from_version, serving, last.decision_id, done=last)
+    number = to_version or _default_target(rows, last, is_recent=just)
+    if number == serving.number:
+        raise PromotionRefused(f"version {number} serving already", "another version", model=name)
+    target = _as_it_served(name, number, place)
+    kept = probe(target, place, own_types(spec))
+    promise = kept["promise"]
+    task_logger(__name__).info("%s: version %d could serve instead of %d", name, number, serving.number)
+    return RollbackPlan(
+        model=name,
+        from_version=serving.number,
+        target=target,
+        decision_id=rollback_id(number, last.decision_id),
+        served_until=_left(rows, number),
+        promise=f"promised {promise['metric']} {number_shown(promise['value'])}, trained on "
+        f"{kept['train_window']}",
+    )
+
+
+@task(
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=again_unless_refused,
+    timeout_seconds=600,
+    cache_policy=NO_CACHE,
+)
+def roll_back(
+    spec: ModelSpec,
+    plan: RollbackPlan,
+    *,
+    actor: str,
+    reason: str,
+    as_of: datetime,
+    settings: Settings | None = None,
+) -> RolledBack:
+    """Return how the rollback ended after the planned version serves and the ledger says who wanted it.
+
+    Two people who carry out one plan at once make one row. Nothing moves on any failure.
+
+    Raises:
+        SpecError: when actor or reason is empty.
+        PromotionRefused: when another version serves by now than when it was planned.
+        RegistryError: when the version cannot be believed, or registry or ledger do not answer.
+    """
+    check_signed(actor, reason, model=spec.name)
+    if plan.done is not None:
+        return _ended(plan, plan.done.reason, plan.done.actor)
+    if plan.target is None:
+        raise PromotionRefused(plan.why_not, "a version to go back to", model=spec.name)
+    done = move(
+        spec,
+        plan.target,
+        actor=actor,
+        reason=reason,
+        decision_id=plan.decision_id,
+        as_of=as_of,
+        expected=plan.from_version,
+        action="rolled_back",
+        note={"asked": _asked(actor, reason)},
+        settings=settings,
+    )
+    return _ended(plan, done.reason, done.actor)
+
+
+def only_planned(plan: RollbackPlan) -> RolledBack:
+    """Return the end of a dry run."""
+    number = plan.target.number if plan.target else None
+    return RolledBack(plan.model, "dry run", plan.sentence(), plan.from_version, number, plan.decision_id)
+
+
+def _as_it_served(name: str, number: int, place: Settings) -> Version:
+    """Return the version of this number, whose files are those under which it served, if it ever did."""
+    target = registry.find_version(name, number, settings=place)
+    digest = served_digest(name, number, place)
+    if digest and digest != target.digest:
+        raise RegistryError(
+            f"version {number} with digest {target.digest[:12]}…, which served as {digest[:12]}…",
+            "the files that served before",
+            "restore them, or name another version",
+            model=name,
+        )
+    return target
+
+
+def _ended(plan: RollbackPlan, reason: str, actor: str) -> RolledBack:
+    return RolledBack(
+        model=plan.model,
+        action="rolled back",
+        why=f"{reason} ({actor})",
+        from_version=plan.from_version,
+        version=plan.target.number if plan.target else None,
+        attempt=plan.decision_id,
+        actor=actor,
+        digest=plan.target.digest if plan.target else "",
+    )
+
+
+def _asked(actor: str, reason: str) -> dict[str, str]:
+    return {"actor": actor, "reason": reason}
+
+
+def _default_target(rows: Sequence[ledger.LedgerRow], last: ledger.LedgerRow, *, is_recent: bool) -> int:
+    targets = served_before(rows)
+    if is_recent:
+        raise PromotionRefused(
+            f"version {last.to_version} brought back by {last.actor} at {last.at:%H:%M}Z",
+            f"{PAUSE.total_seconds() / 60:.0f} minutes to see whether that helped",
+            f"to go further back now, name it: --to-version {targets[0]}"
+            if targets
+            else "look at the scores",
+            model=last.model,
+        )
+    if not targets:
+        raise PromotionRefused(
+            f"no version that served before version {last.to_version} and was not rolled back",
+            "one to go back to",
+            "name any registered version: --to-version N",
+            model=last.model,
+        )
+    return targets[0]
+
+
+def _left(rows: Sequence[ledger.LedgerRow], number: int) -> datetime | None:
+    """Return when this version stopped serving for the last time; None when it never served."""
+    left = [row.at for row in rows if row.action in moves.SERVING and row.from_version == number]
+    return left[-1] if left else None
