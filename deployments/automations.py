@@ -15,8 +15,8 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
 from deployments.declared import OURS, Deployment
-from tasks.channels import BLOCKS
 from tasks.core.spec import ModelSpec
+from tasks.messages.channels import BLOCKS
 
 SILENT = timedelta(seconds=90)
 """How long a run may be silent: three heartbeats of 30 s (our choice: one may be lost, and one come late)."""

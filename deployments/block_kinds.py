@@ -14,8 +14,8 @@ from prefect.blocks.system import Secret
 from prefect_aws import AwsCredentials, S3Bucket
 from pydantic import ValidationError
 
-from tasks.channels import EmailMessage
 from tasks.core.errors import SpecError
+from tasks.messages.channels import EmailMessage
 
 Fields = dict[str, Any]  # Any: the block's own fields
 

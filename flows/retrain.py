@@ -22,12 +22,12 @@ from tasks.cli import run_flow
 from tasks.core.errors import PromotionRefused, WorkflowError
 from tasks.core.form import ABOUT_MODEL, AsOf, DecisionId, DryRun, Force, Reason
 from tasks.core.spec import ModelSpec
-from tasks.deployed import form_of
 from tasks.deployer import announce_promotion
 from tasks.drift import profile_reference
 from tasks.evaluate import evaluate_pair
 from tasks.failure import explain_failure
 from tasks.fetch import Fetched, commit_watermark, fetch_training
+from tasks.launching.deployed import form_of
 from tasks.notify import settle, tell
 from tasks.publish import publish_comparison, publish_decision, publish_validation
 from tasks.register import (

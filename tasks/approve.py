@@ -11,8 +11,11 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.errors import PromotionRefused, RegistryError
 from tasks.core.policy.approval import SILENCE, Waiting, approval_id, check_signed, promotion_id
 from tasks.core.spec import ModelSpec
-from tasks.move import again_unless_refused, move
-from tasks.ruling import (
+from tasks.settings import Settings
+from tasks.store import ledger, registry
+from tasks.store.engine import open_store
+from tasks.versions.move import again_unless_refused, move
+from tasks.versions.ruling import (
     Ruling,
     Wish,
     as_recorded,
@@ -24,9 +27,6 @@ from tasks.ruling import (
     said_before,
     still_waiting,
 )
-from tasks.settings import Settings
-from tasks.store import ledger, registry
-from tasks.store.engine import open_store
 
 
 @dataclass(frozen=True)

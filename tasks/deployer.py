@@ -37,8 +37,8 @@ from prefect.cache_policies import NO_CACHE
 from tasks.clock import now_or
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
-from tasks.deliver import DEPLOYER, send_rows
 from tasks.log import task_logger
+from tasks.messages.deliver import DEPLOYER, send_rows
 from tasks.settings import Settings
 from tasks.store import deliveries
 from tasks.store.engine import open_store, writing

@@ -20,8 +20,8 @@ from tasks.core.policy.decision import Decision
 from tasks.core.policy.standing import due, objection
 from tasks.core.spec import ModelSpec
 from tasks.core.window import parse_duration, utc
-from tasks.deployed import ask, failed, link_to, watch, why_nobody
-from tasks.emit import emit_decision
+from tasks.launching.deployed import ask, failed, link_to, watch, why_nobody
+from tasks.launching.emit import emit_decision
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import claims, outbox

@@ -12,13 +12,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from sqlalchemy.engine import Engine
 
-from tasks.channels import wakes
 from tasks.clock import now_or
 from tasks.core.messages import LONGEST, Message, Tier, opening
 from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
-from tasks.deliver import DEPLOYER, Sent, send_rows
 from tasks.log import task_logger
+from tasks.messages.channels import wakes
+from tasks.messages.deliver import DEPLOYER, Sent, send_rows
 from tasks.settings import Settings
 from tasks.store import alerts, deliveries
 from tasks.store.deliveries import Delivery

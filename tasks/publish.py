@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from prefect.utilities.urls import url_for
@@ -17,10 +16,10 @@ from tasks.core.records.comparison import Compared, comparison_markdown
 from tasks.core.records.decision import Ended, decision_markdown, ended_markdown
 from tasks.core.records.drift import drift_markdown
 from tasks.core.records.performance import performance_markdown
-from tasks.core.records.text import artifact_key
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger
+from tasks.pages.note import note
 
 if TYPE_CHECKING:
     from tasks.core.data.contract import ContractReport
@@ -115,8 +114,6 @@ def _publish(
     spec: ModelSpec, what: str, markdown: str, description: str, window: Window | None = None
 ) -> str:
     started = time.monotonic()
-    key = artifact_key(spec.name, what)
-    told = f"{description}, window {window}" if window else description
-    create_markdown_artifact(markdown=markdown, key=key, description=told[:1000])
+    key = note(spec.name, what, markdown, f"{description}, window {window}" if window else description)
     task_logger(__name__).info("%s: artifact %s in %.1f s", spec.name, key, time.monotonic() - started)
     return key

@@ -12,13 +12,11 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.champion import ChampionInfo, Version, champion, version_of
 from tasks.core.dataset import Dataset
 from tasks.core.errors import RegistryError
 from tasks.core.results import Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
-from tasks.move import Promotion, move_champion, probe
 from tasks.settings import Settings
 from tasks.store import registry, runs
 from tasks.store.bundles import write_bundle
@@ -26,6 +24,8 @@ from tasks.store.locks import model_lock
 from tasks.store.mlflow_client import registry_errors
 from tasks.store.models import own_types
 from tasks.store.snapshots import keep_snapshot
+from tasks.versions.champion import ChampionInfo, Version, champion, version_of
+from tasks.versions.move import Promotion, move_champion, probe
 
 __all__ = [
     "ChampionInfo",

@@ -11,7 +11,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from tasks.champion import agreed_champion
 from tasks.core.errors import PromotionRefused, RegistryError
 from tasks.core.policy.approval import check_signed, rollback_id
 from tasks.core.policy.served import served_before
@@ -19,12 +18,13 @@ from tasks.core.records.text import number as number_shown
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 from tasks.log import task_logger
-from tasks.move import again_unless_refused, move, probe, served_digest
 from tasks.settings import Settings
 from tasks.store import ledger, moves, registry
 from tasks.store.engine import open_store
 from tasks.store.models import own_types
 from tasks.store.registry import Version
+from tasks.versions.champion import agreed_champion
+from tasks.versions.move import again_unless_refused, move, probe, served_digest
 
 PAUSE = timedelta(minutes=10)
 """A second rollback without a named version waits this long after the first: our choice, because of two

@@ -21,8 +21,8 @@ from tasks.core.kpi.records import scorecard_markdown
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 from tasks.log import task_logger
-from tasks.note import note
-from tasks.page import write_json, write_page
+from tasks.pages.note import note
+from tasks.pages.page import write_json, write_page
 from tasks.settings import Settings, result_folder
 from tasks.store import alerts, ledger, outbox
 from tasks.store.engine import open_store

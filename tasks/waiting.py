@@ -11,11 +11,11 @@ from prefect.states import Completed, State
 
 from tasks.core.policy.approval_record import Shelf, shelf_markdown
 from tasks.core.spec import ModelSpec
-from tasks.note import note
-from tasks.ruling import newest, still_waiting
+from tasks.pages.note import note
 from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.engine import open_store
+from tasks.versions.ruling import newest, still_waiting
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)

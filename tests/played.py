@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tasks import channels as kinds
+from tasks.messages import channels as kinds
 
 
 class Channel:

@@ -57,7 +57,7 @@ class Move:
 def carry_out(move: Move, name: str, *, settings: Settings) -> ledger.LedgerRow:
     """Return the ledger row of the move, done now or by an earlier call of the same decision.
 
-    Call it under the model's lock (see `tasks.move.move`).
+    Call it under the model's lock (see `tasks.versions.move.move`).
 
     Raises:
         PromotionRefused: when another version serves than the one the decision was about, or this one does.

@@ -129,15 +129,23 @@ class Live:
 
     def post(self, path: str, **body: Any) -> Any:  # Any: JSON
         """Return what the API answers to a POST."""
-        answer = httpx.post(f"{self.api}{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        return self._asked("POST", path, json=body)
 
     def get(self, path: str) -> Any:  # Any: JSON
         """Return what the API answers to a GET."""
-        answer = httpx.get(f"{self.api}{path}", timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        return self._asked("GET", path)
+
+    def _asked(self, method: str, path: str, **more: Any) -> Any:  # Any: JSON
+        """Return an answer; asked again while a server on SQLite is busy writing and says 503."""
+
+        def answered() -> list[Any] | None:
+            answer = httpx.request(method, f"{self.api}{path}", timeout=30, **more)
+            if answer.status_code == 503:
+                return None
+            answer.raise_for_status()
+            return [answer.json() if answer.content else None]
+
+        return self.wait(answered, 60, f"an answer to {method} {path}")[0]
 
     def deployment(self, name: str) -> dict[str, Any]:  # Any: JSON
         """Return a deployment by `flow/name`."""

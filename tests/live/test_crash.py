@@ -50,7 +50,8 @@ def live(tmp_path_factory: pytest.TempPathFactory, registry_file: Path) -> Itera
         estimator = {**spec_block()["estimator"], "preprocess": "slow_features:build"}
         shipped = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
         (retrain,) = (one for one in shipped if one["entrypoint"] == "flows.retrain.retrain")
-        block = spec_block(source=source, estimator=estimator)
+        kept = {"features": {"numeric": ["tenure", "spend"]}, "contract": {"spend": {"ge": 0}}}
+        block = spec_block(source=source, estimator=estimator, **kept)
         own = {**retrain, "name": "churn", "parameters": {"spec": block}, "schedules": [], "triggers": []}
         own["tags"] = ["evergreen", "model:churn", "flow:retrain"]
         (place.folder / "prefect.yaml").write_text(yaml.safe_dump({"name": "e", "deployments": [own]}))

@@ -20,7 +20,6 @@ from deployments.automations import overdue, silent_runs
 from deployments.declared import Deployment
 from tasks.core.spec import parse_spec
 from tests.live.live import POOL, ROOT, Live, live_place
-from tests.live.patient import posted
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("live")]
 DEMO = yaml.safe_load((ROOT / "prefect.yaml").read_text())["definitions"]["models"]["demo"]
@@ -67,7 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def on_server(place: Live) -> dict[str, Any]:
     """What a person would notice of the demo's deployments: ids, schedules, switches, triggers."""
     found = {flow: place.deployment(f"{flow}/demo") for flow in FLOWS}
-    automations = posted(place, "/automations/filter")
+    automations = place.post("/automations/filter")
     return {
         "deployments": {
             flow: {key: value for key, value in one.items() if key not in ("updated", "schedules")}
@@ -97,8 +96,7 @@ def refused(place: Live, flow: str, **parameters: Any) -> str:
 
 def fired(place: Live, automation: str) -> int:
     """Return how often the automation of this id has been triggered."""
-    events = posted(
-        place,
+    events = place.post(
         "/events/filter",
         filter={
             "event": {"name": ["prefect.automation.triggered"]},
@@ -110,9 +108,9 @@ def fired(place: Live, automation: str) -> int:
 
 def finished(place: Live, kind: str, name: str, *tags: str) -> str:
     """Make a run with these tags that ends at once in a state of this type and name; return its id."""
-    flow = posted(place, "/flows/", name="stand-in")
-    run = posted(place, "/flow_runs/", flow_id=flow["id"], tags=list(tags), state={"type": "RUNNING"})
-    posted(place, f"/flow_runs/{run['id']}/set_state", state={"type": kind, "name": name})
+    flow = place.post("/flows/", name="stand-in")
+    run = place.post("/flow_runs/", flow_id=flow["id"], tags=list(tags), state={"type": "RUNNING"})
+    place.post(f"/flow_runs/{run['id']}/set_state", state={"type": kind, "name": name})
     return str(run["id"])
 
 
@@ -126,7 +124,7 @@ def keep_completing(place: Live, seconds: float, *tags: str) -> None:
             "resource": {"id": [f"prefect.flow-run.{run}"]},
         }
         place.wait(
-            lambda asked=asked: posted(place, "/events/filter", filter=asked)["total"],
+            lambda asked=asked: place.post("/events/filter", filter=asked)["total"],
             30, "the event of a completed run",
         )  # fmt: skip
 
@@ -207,7 +205,7 @@ def test_an_overdue_check_is_told_again_and_again_and_a_completed_run_of_any_nam
     spec = parse_spec(DEMO)
     watched = Deployment("monitor", "demo", {}, spec, {})
     automation = overdue(watched, timedelta(seconds=20), [DoNothing()])
-    made = posted(place, "/automations/", **automation.model_dump(mode="json", exclude={"owner_resource"}))
+    made = place.post("/automations/", **automation.model_dump(mode="json", exclude={"owner_resource"}))
     tags = ("evergreen", "model:demo", "flow:monitor")
     # Nothing ever completed: told, and told again.
     place.wait(lambda: fired(place, made["id"]) >= 2, 120, "two alarms about a check that never ran")
@@ -248,13 +246,13 @@ def test_twenty_late_runs_collapse_into_one(place: Live) -> None:
 
 
 def test_a_run_whose_worker_and_process_are_killed_is_crashed_and_holds_nobody_up(place: Live) -> None:
-    posted(place, "/automations/", **silent_runs().model_dump(mode="json", exclude={"owner_resource"}))
+    place.post("/automations/", **silent_runs().model_dump(mode="json", exclude={"owner_resource"}))
     if "worker" not in place.processes:
         place.start_worker()
     (place.folder / "naps.yaml").write_text(NAP_DEPLOYMENTS)
     place.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "naps.yaml")
     identity = place.deployment("nap/dies")["id"]
-    run = posted(place, f"/deployments/{identity}/create_flow_run", parameters={"seconds": 900})["id"]
+    run = place.post(f"/deployments/{identity}/create_flow_run", parameters={"seconds": 900})["id"]
     place.wait(lambda: state_of(place, run) == "RUNNING", 120, "the run")
     well = finished(place, "COMPLETED", "Promoted", "evergreen")
     worker = place.processes.pop("worker")
@@ -268,7 +266,7 @@ def test_a_run_whose_worker_and_process_are_killed_is_crashed_and_holds_nobody_u
     assert state_of(place, well) == "COMPLETED", "a run that ended under a name of its own is not silent"
 
     place.start_worker()
-    after = posted(place, f"/deployments/{identity}/create_flow_run", parameters={"seconds": 0})["id"]
+    after = place.post(f"/deployments/{identity}/create_flow_run", parameters={"seconds": 0})["id"]
     place.wait(lambda: state_of(place, after) == "COMPLETED", 120, "the run after the dead one")
 
 

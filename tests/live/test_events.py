@@ -19,12 +19,12 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks import deployed
 from tasks.core.errors import LaunchError
 from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
-from tasks.emit import EVENT, emit_decision, event_id
 from tasks.launch import launch_retraining
+from tasks.launching import deployed
+from tasks.launching.emit import EVENT, emit_decision, event_id
 from tasks.reconcile import Reconciled, relaunch_unanswered
 from tasks.register import champion
 from tasks.settings import Settings

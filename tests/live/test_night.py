@@ -1,4 +1,4 @@
-"""The promise of the whole: what a drift check finds at night is retrained, compared and promoted by morning."""
+"""The promise of the whole: what a check finds at night is retrained, compared and promoted by morning."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.sync import main
 from tests.live.live import ROOT, Live, live_place
-from tests.live.patient import posted
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("live")]
 SYNC = str(ROOT / "deployments" / "sync.py")
@@ -58,12 +57,12 @@ def sync(place: Live, *options: str, code: int = 0) -> str:
 
 
 def automations(place: Live) -> dict[str, dict[str, Any]]:
-    return {one["name"]: one for one in posted(place, "/automations/filter", limit=200)}
+    return {one["name"]: one for one in place.post("/automations/filter", limit=200)}
 
 
 def deployments(place: Live) -> dict[str, dict[str, Any]]:
-    flows = {flow["id"]: flow["name"] for flow in posted(place, "/flows/filter")}
-    found = posted(place, "/deployments/filter", limit=200)
+    flows = {flow["id"]: flow["name"] for flow in place.post("/flows/filter")}
+    found = place.post("/deployments/filter", limit=200)
     return {f"{flows[one['flow_id']]}/{one['name']}": one for one in found}
 
 
@@ -86,9 +85,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A server without a pool, three deployments in prefect.yaml, and a foreign deployment and automation."""
     with live_place(tmp_path_factory.mktemp("sync")) as live:
         live.start_server()
-        flow = posted(live, "/flows/", name="foreign")
-        posted(live, "/deployments/", name="demo", flow_id=flow["id"], tags=["model:demo"])
-        posted(live, "/automations/", **foreign_automation())
+        flow = live.post("/flows/", name="foreign")
+        live.post("/deployments/", name="demo", flow_id=flow["id"], tags=["model:demo"])
+        live.post("/automations/", **foreign_automation())
         yield live
 
 
@@ -154,8 +153,7 @@ def test_what_is_not_declared_any_more_is_removed_and_the_foreign_stays(synced: 
     there = deployments(synced)
     assert set(there) == {"foreign/demo", "monitor/demo", "retrain/demo"}
     assert there["monitor/demo"]["schedules"] == []
-    waiting = posted(
-        synced,
+    waiting = synced.post(
         "/flow_runs/filter",
         flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}},
         deployments={"id": {"any_": [there["monitor/demo"]["id"]]}},
@@ -236,20 +234,21 @@ def test_a_deployment_deleted_by_hand_comes_back_and_its_orphaned_trigger_goes(s
     assert automations(synced)[name]["id"] == orphan, "Prefect leaves the trigger of a deleted deployment"
     sync(synced)
     again = deployments(synced)["retrain/demo"]["id"]
-    (trigger,) = [one for one in posted(synced, "/automations/filter", limit=200) if one["name"] == name]
+    (trigger,) = [one for one in synced.post("/automations/filter", limit=200) if one["name"] == name]
     assert trigger["id"] != orphan
     assert trigger["actions"][0]["deployment_id"] == again != lost
 
 
 def test_a_channel_of_the_model_is_told_of_an_overdue_check(synced: Live) -> None:
     types = synced.get("/block_types/slug/slack-webhook")
-    schemas = posted(
-        synced, "/block_schemas/filter", block_schemas={"block_type_id": {"any_": [types["id"]]}}
-    )
-    made = posted(synced,
-        "/block_documents/", name="ml", block_type_id=types["id"], block_schema_id=schemas[0]["id"],
+    schemas = synced.post("/block_schemas/filter", block_schemas={"block_type_id": {"any_": [types["id"]]}})
+    made = synced.post(
+        "/block_documents/",
+        name="ml",
+        block_type_id=types["id"],
+        block_schema_id=schemas[0]["id"],
         data={"url": "https://hooks.slack.com/services/T0/B0/x"},
-    )  # fmt: skip
+    )
 
     def edit(by_flow: dict[str, dict[str, Any]]) -> None:
         for one in by_flow.values():

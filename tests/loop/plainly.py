@@ -31,7 +31,7 @@ MODULES = (
 
 def plainly(monkeypatch: pytest.MonkeyPatch, *, artifacts: list[tuple[str, Any]] | None = None) -> None:
     """Replace every task and flow that the flows call by its own function; artifacts go into a list."""
-    import tasks.note
+    import tasks.pages.note
     import tasks.publish
 
     def keep(*, markdown: str, key: str, description: str) -> None:
@@ -45,7 +45,7 @@ def plainly(monkeypatch: pytest.MonkeyPatch, *, artifacts: list[tuple[str, Any]]
         return f"{spec.name}-{what}"
 
     monkeypatch.setattr(tasks.publish, "_publish", collect)
-    monkeypatch.setattr(tasks.note, "create_markdown_artifact", keep)
+    monkeypatch.setattr(tasks.pages.note, "create_markdown_artifact", keep)
     for module in MODULES:
         for name, value in vars(module).copy().items():
             if isinstance(value, Task):

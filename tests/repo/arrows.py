@@ -12,30 +12,27 @@ from typing import Any
 ROOMS = ("flows", "tasks", "serving", "deployments", "bench", "tests")
 
 # Shared by every task module; everything else in tasks/ is a capability of its own.
-# tasks.aws: the credentials of this place, as settings are its addresses.
-SHARED = ("tasks.core", "tasks.store", "tasks.settings", "tasks.log", "tasks.clock", "tasks.aws")
+# tasks.aws: the credentials of this place, as settings are its addresses. tasks.pages: how a page is written.
+SHARED = (
+    *("tasks.core", "tasks.store", "tasks.settings", "tasks.log", "tasks.clock"),
+    *("tasks.aws", "tasks.pages"),
+)
 # One capability in several files: what only this module may import besides. Each line is an exception to
 # "task modules do not import each other", and so has its reason.
 PARTS = {
     "tasks.fetch": ("tasks.sources",),  # one file per kind of source
     "tasks.validate": ("tasks.sources",),  # a first contract is inferred from a sample of the source
     "tasks.cli": ("tasks.specfile",),  # the command line reads the file that holds the spec
-    "tasks.launch": ("tasks.deployed", "tasks.emit"),  # the ways in which a retraining starts elsewhere
-    "tasks.reconcile": ("tasks.launch",),  # launches again what a launch before led to nothing
-    "tasks.notify": ("tasks.deliver", "tasks.channels"),  # what is told is sent by the one that sends
-    "tasks.deployer": ("tasks.deliver",),  # likewise
-    "tasks.deliver": ("tasks.channels", "tasks.webhook"),  # to people, and to the deployer
-    "tasks.channels": ("tasks.pagers",),  # the kinds of channel that can close what they opened
     "tasks.replay.show": ("tasks.replay.stage",),  # what a replay prints of its stage
     "tasks.replay.story": ("tasks.replay.stage",),  # what a replay tells of its stage
-    "tasks.register": ("tasks.champion", "tasks.move"),  # one door to versions for the flows
-    "tasks.approve": (
-        "tasks.move",
-        "tasks.ruling",
-    ),  # what a person approves is moved as the gate's choice is
-    "tasks.waiting": ("tasks.ruling", "tasks.note"),  # what waits, and its page
-    "tasks.scorecard": ("tasks.note", "tasks.page"),  # the indicators, and their pages
-    "tasks.rollback": ("tasks.champion", "tasks.move"),  # a rollback is a move to what served before
+    "tasks.launch": ("tasks.launching",),  # the ways in which a retraining starts elsewhere
+    "tasks.reconcile": ("tasks.launch",),  # launches again what a launch before led to nothing
+    "tasks.notify": ("tasks.messages",),  # one file per way to reach people
+    "tasks.deployer": ("tasks.messages",),  # a service is told like people are
+    "tasks.register": ("tasks.versions",),  # one door to versions for the flows
+    "tasks.approve": ("tasks.versions",),  # what a person approves is moved as the gate's choice is
+    "tasks.rollback": ("tasks.versions",),  # a rollback is a move to what served before
+    "tasks.waiting": ("tasks.versions",),  # what waits for a ruling
 }
 
 # The longest prefix that fits a module decides what of ours it may import.
@@ -49,8 +46,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tasks.log": ("tasks.core",),
     "tasks.clock": ("tasks.core",),
     "tasks.sources": (*SHARED, "tasks.sources"),
+    "tasks.launching": (*SHARED, "tasks.launching"),
+    "tasks.messages": (*SHARED, "tasks.messages"),
+    "tasks.versions": (*SHARED, "tasks.versions"),
     "serving": ("serving", "tasks.core", "tasks.store", "tasks.settings"),
-    "deployments": ("deployments", "flows", "tasks.core", "tasks.settings", "tasks.channels"),
+    "deployments": ("deployments", "flows", "tasks.core", "tasks.settings", "tasks.messages.channels"),
     "bench": (*ROOMS,),
     "tests": (*ROOMS,),
 }

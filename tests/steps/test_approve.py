@@ -15,12 +15,12 @@ from tasks.core.model.bundle import GOLDEN
 from tasks.core.policy.approval import SILENCE, is_by_hand
 from tasks.core.window import Window
 from tasks.register import Version
-from tasks.ruling import Ruling
 from tasks.settings import Settings
 from tasks.store import ledger, moves, registry
 from tasks.store.engine import open_store
 from tasks.store.evidence import _futile, gather
 from tasks.store.mlflow_client import open_client
+from tasks.versions.ruling import Ruling
 from tests.versions import LATER, SPEC_, Made, a_version, files_of, moved
 
 HOUR = timedelta(hours=1)

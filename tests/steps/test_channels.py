@@ -11,10 +11,10 @@ from prefect.blocks.abstract import NotificationError
 from prefect.blocks.core import Block
 from pydantic import SecretStr
 
-from tasks import channels, pagers
-from tasks.channels import EmailMessage, send, wakes
 from tasks.core.messages import LONGEST, Message, opening, resolution
-from tasks.deliver import kind_of
+from tasks.messages import channels, pagers
+from tasks.messages.channels import EmailMessage, send, wakes
+from tasks.messages.deliver import kind_of
 from tests.receivers import Service, reroute, service
 
 OPENED = opening("demo", "data", "critical", "column x is gone", key="key-1", link="https://ui.test/runs/1")

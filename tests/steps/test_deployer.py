@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tasks import deliver, webhook
 from tasks.clock import now_or
 from tasks.core.errors import SpecError
 from tasks.core.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, verify
 from tasks.deployer import announce_promotion
+from tasks.messages import deliver, webhook
 from tasks.notify import Delivered, deliver_pending
 from tasks.settings import Settings
 from tasks.store import deliveries

@@ -12,10 +12,10 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import SecretStr, ValidationError
 
-from tasks import channels
-from tasks.channels import EmailMessage, send
 from tasks.core.messages import Message, opening, resolution
-from tasks.deliver import kind_of
+from tasks.messages import channels
+from tasks.messages.channels import EmailMessage, send
+from tasks.messages.deliver import kind_of
 from tasks.notify import Told, settle, tell
 from tasks.settings import Settings
 from tests.make import make_spec

@@ -13,8 +13,8 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from tasks import emit
 from tasks.core.errors import LaunchError
+from tasks.launching import emit
 
 
 class Api:

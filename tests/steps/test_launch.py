@@ -17,12 +17,12 @@ import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from tasks import deployed as deployed_module
 from tasks import launch
 from tasks.core.errors import LaunchError
 from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
-from tasks.emit import Emitted, event_id
+from tasks.launching import deployed as deployed_module
+from tasks.launching.emit import Emitted, event_id
 from tasks.settings import Settings
 from tasks.store import claims, ledger, outbox
 from tasks.store.engine import close_stores, open_store

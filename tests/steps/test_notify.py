@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks import deliver, notify
+from tasks import notify
 from tasks.clock import now_or
+from tasks.messages import deliver
 from tasks.notify import Delivered, Told, deliver_pending, settle, tell
 from tasks.settings import Settings
 from tasks.store import alerts, deliveries

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
-from tasks import channels as kinds
-from tasks import deliver, notify
+from tasks import notify
 from tasks.clock import now_or
+from tasks.messages import channels as kinds
+from tasks.messages import deliver
 from tasks.notify import Delivered, deliver_pending, settle, tell
 from tasks.settings import Settings
 from tasks.store import alerts

@@ -11,9 +11,9 @@ import pytest
 from prefect.blocks import notifications
 from pydantic import SecretStr
 
-from tasks import channels as kinds
-from tasks import pagers
 from tasks.deployer import announce_promotion
+from tasks.messages import channels as kinds
+from tasks.messages import pagers
 from tasks.notify import settle, tell
 from tasks.settings import Settings
 from tests.make import make_spec

@@ -13,13 +13,14 @@ from tasks import launch
 from tasks.core.errors import LaunchError
 from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
-from tasks.emit import Emitted, event_id
 from tasks.launch import Launched
-from tasks.notify import settle, tell
+from tasks.launching.emit import Emitted, event_id
+from tasks.notify import tell
 from tasks.reconcile import Reconciled, relaunch_unanswered
 from tasks.settings import Settings
 from tasks.store import claims, ledger, outbox
 from tasks.store.engine import close_stores, open_store
+from tests.loop.plainly import plainly
 from tests.make import make_spec
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -161,9 +162,8 @@ def test_monitoring_tells_once_what_is_stuck_and_settles_it_when_it_is_not(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, stuck: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("EVERGREEN_STATE_DIR", str(settings.state_dir))
+    plainly(monkeypatch)
     monkeypatch.setattr(flows.monitor, "relaunch_unanswered", lambda spec: Reconciled(True, stuck=stuck))
-    for name, task in (("tell", tell), ("settle", settle)):
-        monkeypatch.setattr(flows.monitor, name, task.fn)
     spec: ModelSpec = make_spec()
     tell.fn(spec, "critical", "launch", "stuck before", as_of=DECIDED_AT)
     flows.monitor.catch_up(spec, DECIDED_AT)

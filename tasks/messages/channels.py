@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr, model_validator
 from tasks.core.hosts import on_this_host
 from tasks.core.messages import Message
 from tasks.log import task_logger
-from tasks.pagers import close_or_open
+from tasks.messages.pagers import close_or_open
 
 # What people call a channel, and what Prefect calls the block. Other names are taken as Prefect's own.
 BLOCKS = {

@@ -15,14 +15,14 @@ from datetime import datetime
 import httpx
 from sqlalchemy.engine import Engine
 
-from tasks.channels import send
 from tasks.core.errors import WorkflowError
 from tasks.core.messages import Message
 from tasks.log import task_logger
+from tasks.messages.channels import send
+from tasks.messages.webhook import post_signed
 from tasks.settings import Settings
 from tasks.store import deliveries
 from tasks.store.deliveries import GIVEN_UP, NO_ANSWER, Delivery
-from tasks.webhook import post_signed
 
 CHANNEL_SECONDS = 20.0
 """How long all channels together may take; they are told side by side, so that none waits for another."""
