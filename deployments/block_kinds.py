@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from prefect.blocks import notifications
 from prefect.blocks.core import Block
 from prefect.blocks.system import Secret
-from prefect_aws import AwsCredentials, S3Bucket
+from prefect_aws import AwsCredentials, AwsSecret, S3Bucket
 from pydantic import ValidationError
 
 from tasks.core.errors import SpecError
@@ -111,6 +111,11 @@ def _s3(text: str, environ: Mapping[str, str]) -> Fields:
     return fields
 
 
+def _aws_secret(text: str, environ: Mapping[str, str]) -> Fields:
+    known = AwsCredentials(**_aws("env", environ)) if environ.get("AWS_ACCESS_KEY_ID") else AwsCredentials()
+    return {"secret_name": text, "aws_credentials": known}
+
+
 def _https(text: str) -> str:
     parts = urlsplit(text.strip())
     if parts.scheme != "https" or not parts.hostname:
@@ -128,6 +133,7 @@ KINDS = {
     "OPSGENIE": Kind(notifications.OpsgenieWebhook, "an API key", lambda text, _: {"apikey": text}),
     "EMAIL": Kind(EmailMessage, 'JSON: {"host": …, "sender": …, "to": [ … ]}', _no_short_form),
     "SECRET": Kind(Secret, "the secret", lambda text, _: {"value": text}),
+    "AWSSECRET": Kind(AwsSecret, "name of a secret in Secrets Manager; credentials as for AWS", _aws_secret),
     "AWS": Kind(AwsCredentials, "env: credentials from AWS_ACCESS_KEY_ID and the like", _aws),
     "S3": Kind(S3Bucket, "s3://bucket/prefix; credentials as for AWS", _s3),
 }

@@ -25,7 +25,8 @@ LINES = [
     for line in block.splitlines()
 ]
 COMMANDS = [shlex.split(line) for line in LINES if line]
-FLOWS = [command for command in COMMANDS if command[0] == ".venv/bin/python"]
+FLOWS = [command for command in COMMANDS if len(command) > 1 and command[1].startswith("flows/")]
+SCRIPTS = sorted({part for command in COMMANDS for part in command if part.startswith("deployments/")})
 
 
 @pytest.fixture
@@ -59,6 +60,16 @@ def test_make_knows_the_target(command: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_of_the_readme_explains_itself(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    options = {part for command in COMMANDS if script in command for part in command if part[:2] == "--"}
+    assert all(option in done.stdout for option in options)
+
+
 @pytest.mark.engine
 def test_the_flows_run_one_after_the_other_as_the_readme_says(desk: Path, prefect_api: None) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("EVERGREEN_")}
@@ -73,6 +84,9 @@ def test_the_flows_run_one_after_the_other_as_the_readme_says(desk: Path, prefec
         said[Path(command[1]).stem, "--infer-contract" in command] = done.stdout
     assert "customer_age" in str(yaml.safe_load(said["retrain", True]))
     assert said["retrain", False].startswith("Promoted: promoted version 1")
+    assert said["promote", False].startswith("Nothing waits")
+    assert said["rollback", False].startswith("Dry run: dry run, nothing was changed")
+    assert said["scorecard", False].startswith("Scorecard")
     assert said["score", False].startswith("Scored: 2000 rows")
     assert said["detect_drift", False].startswith(("Ok: SKIP", "Drift: SKIP"))
     assert said["monitor", False].startswith("Ok: SKIP")
@@ -84,7 +98,7 @@ def test_the_flows_run_one_after_the_other_as_the_readme_says(desk: Path, prefec
 
 
 def test_every_setting_the_readme_names_exists() -> None:
-    named = set(re.findall(r"EVERGREEN_([A-Z_]+)", README))
+    named = set(re.findall(r"EVERGREEN_(?!BLOCK_)([A-Z_]+)", README))
     assert named == {name.upper() for name in Settings.model_fields}
 
 

@@ -25,6 +25,7 @@ GIVEN = {
     "EVERGREEN_BLOCK_SECRET_CRM_PASSWORD": CANARY,
     "EVERGREEN_BLOCK_AWS_ML": "env",
     "EVERGREEN_BLOCK_S3_ML": "s3://bucket/some/prefix",
+    "EVERGREEN_BLOCK_AWSSECRET_CRM": "prod/crm",
     "AWS_ACCESS_KEY_ID": "AKIA",
     "AWS_SECRET_ACCESS_KEY": CANARY,
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -32,6 +33,7 @@ GIVEN = {
 NAMES = {
     *("slack-webhook/ml-ops", "discord-webhook/ml", "mattermost-webhook/ml", "custom-webhook/ml", "email/ml"),
     *("pager-duty-webhook/ops", "secret/crm-password", "aws-credentials/ml", "s3-bucket/ml"),
+    "aws-secret/crm",
 }
 
 
@@ -48,6 +50,8 @@ def test_each_variable_becomes_its_block() -> None:
     assert (bucket.bucket_name, bucket.bucket_folder) == ("bucket", "some/prefix")
     assert bucket.credentials.aws_secret_access_key.get_secret_value() == CANARY
     assert blocks["aws-credentials/ml"].aws_client_parameters.endpoint_url == "http://127.0.0.1:9"
+    secret = blocks["aws-secret/crm"]
+    assert (secret.secret_name, secret.aws_credentials.aws_access_key_id) == ("prod/crm", "AKIA")
     assert blocks["email/ml"].to == ["d@e.f"]
     asked = blocks["custom-webhook/ml"]._build_request_args("B", "S")
     assert (asked["url"], asked["json"]) == (

@@ -19,6 +19,7 @@ from tasks.core.drift.verdict import judge
 from tasks.core.evaluation.gate import GateDecision
 from tasks.core.evaluation.performance import PerformanceVerdict
 from tasks.core.policy.decision import Evidence, decide
+from tasks.pages import note
 from tests.make import make_frame, make_spec
 
 START = datetime(2025, 12, 22, tzinfo=UTC)
@@ -29,7 +30,7 @@ API = "http://server:4200/api"
 def published(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """Artifacts that would have been sent to the Prefect API."""
     sent: list[dict[str, str]] = []
-    monkeypatch.setattr(publish, "create_markdown_artifact", lambda **artifact: sent.append(artifact))
+    monkeypatch.setattr(note, "create_markdown_artifact", lambda **artifact: sent.append(artifact))
     return sent
 
 

@@ -1,0 +1,1 @@
+"""The ways in which a retraining starts elsewhere: the parts of launch."""

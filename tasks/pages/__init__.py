@@ -1,0 +1,1 @@
+"""Artifacts and pages as such, whatever stands on them."""
