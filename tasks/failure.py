@@ -112,7 +112,7 @@ def _span(flow_name: str, spec: ModelSpec, flow_run: FlowRun) -> str:
         asked = parameters.get("as_of")
         # As text, because Prefect's own datetimes lose their zone in arithmetic.
         text = asked or (flow_run.start_time.isoformat() if flow_run.start_time else "")
-        moment = now_or(datetime.fromisoformat(str(text)) if text else None)
+        moment = now_or(datetime.fromisoformat(str(text)) if text else None).replace(second=0, microsecond=0)
         if not asked and parameters.get("decision_id"):
             return f"the training window of decision {parameters['decision_id']}"
         if flow_name == "retrain":

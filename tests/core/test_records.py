@@ -21,7 +21,7 @@ from tasks.core.errors import FetchError, SourceUnavailable, TrainingError
 from tasks.core.evaluation.gate import GateDecision
 from tasks.core.evaluation.performance import PerformanceVerdict
 from tasks.core.records.comparison import comparison_markdown
-from tasks.core.records.drawing import gauge, image, interval, shape_svg, spark
+from tasks.core.records.drawing import gauge, image, interval, shape_svg
 from tasks.core.records.drift import drift_markdown
 from tasks.core.records.failure import (
     Cause,
@@ -82,12 +82,6 @@ def test_a_gauge_is_full_to_its_middle_exactly_at_the_limit(ratio: float | None)
     assert len(text) == 13
     assert text[6] == "┃"
     assert text.count("█") == (0 if ratio is None or math.isnan(ratio) else min(12, round(ratio * 6)))
-
-
-def test_a_spark_tells_nothing_from_little() -> None:
-    assert spark([0.0, 1e-9, 1.0]) == "·▁█"
-    assert spark([0.5], top=1.0) == "▄"
-    assert spark([]) == ""
 
 
 def svg_of(markdown: str) -> ElementTree.Element:
@@ -257,6 +251,7 @@ def test_the_page_answers_in_the_order_one_asks() -> None:
     asked = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")]
     assert asked[2:] == [
         "| Which data?",
+        "| From where?",
         "| Which step?",
         "| Found",
         "| Expected",

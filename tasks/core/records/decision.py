@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Protocol
 
 from tasks.core.policy.decision import Decision
@@ -60,10 +61,14 @@ def ended_markdown(
     lines = [title(spec, ended.action), "", said(ended.sentence()), ""]
     if because:
         asked = link("this check", page) if page else "a person or a schedule"
-        when = f" on {said(because['decided_at'])}" if because.get("decided_at") else ""
+        when = f" on {_moment(because['decided_at'])}" if because.get("decided_at") else ""
         lines += [f"Asked for by {asked}{when}: {said(because.get('cause') or 'no cause named')}.", ""]
         lines += [*bullets(because.get("reasons") or ()), ""]
     return "\n".join([*lines, f"attempt {code(ended.attempt)}"])
+
+
+def _moment(text: str) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
 
 
 def _evidence(text: str) -> list[str]:

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
 from tasks.core.drift.shape import Shape
 
-_BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDTH = 49
 _ROW, _TOP, _LEFT, _BAR, _RIGHT = 34, 34, 170, 330, 120
 _INK, _BEFORE, _NOW = "#1f2933", "#9aa5b1", "#d64545"
-
-
-def spark(shares: Sequence[float], top: float | None = None) -> str:
-    """Return one block per share, as high as it is of the largest; a dot for none at all.
-
-    Example:
-        >>> spark([0.0, 0.1, 0.4, 0.8])
-        '·▁▄█'
-    """
-    most = top if top is not None else max(shares, default=0.0)
-    return "".join(
-        _BLOCKS[min(7, max(0, math.ceil(share / most * 8) - 1))] if share > 0 and most > 0 else "·"
-        for share in shares
-    )
 
 
 def gauge(ratio: float | None) -> str:

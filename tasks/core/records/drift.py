@@ -7,7 +7,7 @@ import re
 from tasks.core.drift.profile import SCORE
 from tasks.core.drift.shape import Shape, excess, loudest, worst_first
 from tasks.core.drift.verdict import DriftVerdict, FeatureVerdict
-from tasks.core.records.drawing import gauge, image, shape_svg, spark
+from tasks.core.records.drawing import gauge, image, shape_svg
 from tasks.core.records.text import Ready, folded, number, said, table, title
 from tasks.core.spec import ModelSpec
 
@@ -30,26 +30,21 @@ def drift_markdown(spec: ModelSpec, verdict: DriftVerdict) -> str:
 
 
 def _features(verdict: DriftVerdict) -> list[str]:
-    shapes = {shape.feature: shape for shape in verdict.shapes}
     shown = worst_first(verdict)
-    rows = [_feature(one, shapes.get(one.feature)) for one in shown[:MOST]]
-    head = ("feature", "verdict", "measure", "value", "limit", "against its limit", "before → now")
+    rows = [_feature(one) for one in shown[:MOST]]
+    head = ("feature", "verdict", "measure", "value", "limit", "against its limit")
     left = len(shown) - MOST
     more = [f"and {left} more, none of them further out"] if left > 0 else []
     return [*table(head, rows), *(["", *more] if more else [])]
 
 
-def _feature(feature: FeatureVerdict, shape: Shape | None) -> tuple[object, ...]:
+def _feature(feature: FeatureVerdict) -> tuple[object, ...]:
     found = loudest(feature)
     if found is None:
-        return (_named(feature.feature), feature.outcome, "–", "–", "–", feature.reason, "")
+        return (_named(feature.feature), feature.outcome, "–", "–", "–", feature.reason)
     drawn = Ready(f"`{gauge(excess(found))}`")
-    both = ""
-    if shape:
-        top = max((*shape.reference, *shape.current), default=0.0)
-        both = Ready(f"`{spark(shape.reference, top)}→{spark(shape.current, top)}`")
     value, limit = number(found.value), number(found.threshold)
-    return (_named(feature.feature), feature.outcome, found.measure, value, limit, drawn, both)
+    return (_named(feature.feature), feature.outcome, found.measure, value, limit, drawn)
 
 
 def _alt(shape: Shape) -> str:

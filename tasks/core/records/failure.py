@@ -60,10 +60,10 @@ class Failure:
 def failure_markdown(failure: Failure) -> str:
     """Return the page: what happened in one line, then the answers in the order they are asked."""
     cause = failure.cause
-    data = "; ".join(part for part in (failure.span, failure.source) if part)
     step = code(cause.step) if cause.step else "before the first step, or not known"
     rows: list[tuple[str, object]] = [
-        ("Which data?", data or "not known: the parameters name no valid model"),
+        ("Which data?", failure.span or "not known: the parameters name no valid model"),
+        *([("From where?", failure.source)] if failure.source else []),
         ("Which step?", Ready(f"{step}, {code(cause.place)}") if cause.place else step),
         ("Found", f"{cause.kind}: {cause.found}"),
         *([("Expected", cause.expected)] if cause.expected else []),
