@@ -14,7 +14,8 @@ from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, S
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
-from deployments.declared import OURS, Deployment
+from deployments.checks import OURS
+from deployments.declared import Deployment
 from tasks.core.spec import ModelSpec
 from tasks.messages.channels import BLOCKS
 
@@ -24,6 +25,10 @@ SLACK = timedelta(minutes=30)
 """Least time a scheduled run is given beyond its schedule, before it counts as overdue."""
 
 _FROM = datetime(2026, 1, 5, tzinfo=UTC)  # a Monday; any moment would do, the same one keeps the answer equal
+_LEAST = timedelta(days=14)  # two weekends
+_TIMES = 13  # of the rarest schedule: each month once
+_PAGE = 1000  # the most dates Prefect gives at once
+_MOST = 25_000  # dates of one schedule, two weeks of every minute: a bound to the work
 _RUNS = "prefect.flow-run.*"
 
 
@@ -50,8 +55,9 @@ def wanted_automations(deployments: Iterable[Deployment], blocks: Mapping[str, s
         notes += missing
         automations.append(_died(spec, tell))
         for one in deployments:
-            gap = longest_gap(one.written.get("schedules") or ()) if one.spec.name == spec.name else None
-            if gap:
+            if one.spec.name != spec.name or one.written.get("paused"):
+                continue  # a deployment declared as paused is expected to do nothing
+            if gap := longest_gap(one.written.get("schedules") or ()):
                 automations.append(_overdue(one, gap, tell))
     return Wanted({automation.name: automation for automation in automations}, notes)
 
@@ -112,14 +118,21 @@ def overdue(one: Deployment, within: timedelta, actions: Sequence[ActionTypes]) 
 def longest_gap(schedules: Collection[Mapping[str, Any]]) -> timedelta | None:
     """Return the longest time between two scheduled runs, or None without a schedule that is on.
 
+    Every schedule is followed to the same day, at least two weeks on and until the rarest has come 13 times:
+    one that is followed less far than another would seem to stop, and one followed for less than a week has
+    no weekend.
+
     Example:
         >>> str(longest_gap([{"cron": "0 3 * * 1-5", "timezone": "UTC"}]))
         '3 days, 0:00:00'
     """
-    times: set[datetime] = set()
-    for schedule in schedules:
-        if schedule.get("active", True):
-            times |= set(asyncio.run(_schedule(schedule).get_dates(400, _FROM)))
+    on = [_schedule(schedule) for schedule in schedules if schedule.get("active") is not False]
+    first = [asyncio.run(schedule.get_dates(_TIMES, _FROM)) for schedule in on]
+    until = max([_FROM + _LEAST, *(dates[-1] for dates in first if dates)])
+    followed = [_dates(schedule, until) for schedule in on]
+    # Where one is too many dates to follow all the way, all are followed as far as that one.
+    cut = min([until, *(dates[-1] for dates in followed if len(dates) >= _MOST)])
+    times = {date for dates in followed for date in dates if date <= cut}
     gaps = [after - before for before, after in pairwise(sorted(times))]
     return max(gaps) if gaps else None
 
@@ -194,6 +207,18 @@ def _tagged(*tags: str) -> list[Any]:  # Any: Prefect's own type of a match
     return [{"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"} for tag in tags]
 
 
+def _dates(schedule: CronSchedule | IntervalSchedule | RRuleSchedule, until: datetime) -> list[datetime]:
+    """Return the dates of a schedule up to that day; Prefect gives them by the thousand."""
+    found: list[datetime] = []
+    while len(found) < _MOST:
+        start = found[-1] + timedelta(microseconds=1) if found else _FROM
+        page = asyncio.run(schedule.get_dates(_PAGE, start, until))
+        found += page
+        if len(page) < _PAGE:
+            break
+    return found
+
+
 def _schedule(schedule: Mapping[str, Any]) -> CronSchedule | IntervalSchedule | RRuleSchedule:
     given = {
         key: value
@@ -202,7 +227,10 @@ def _schedule(schedule: Mapping[str, Any]) -> CronSchedule | IntervalSchedule | 
     }
     if "cron" in given:
         return CronSchedule.model_validate(given)
-    return RRuleSchedule.model_validate(given) if "rrule" in given else IntervalSchedule.model_validate(given)
+    if "rrule" in given:
+        return RRuleSchedule.model_validate(given)
+    # Prefect's own default is now, and with it the answer would change from one minute to the next.
+    return IntervalSchedule.model_validate({"anchor_date": _FROM, **given})
 
 
 def _told(length: timedelta) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,13 +46,42 @@ def build(kind: str, name: str, text: str, environ: Mapping[str, str]) -> Block:
     where = f"EVERGREEN_BLOCK_{kind}_{name.upper().replace('-', '_')}"
     chosen = KINDS[kind]
     try:
-        fields = json.loads(text) if text.startswith("{") else chosen.fields(text, environ)
-        return chosen.block(**fields)
+        fields = _json(kind, text) if text.startswith("{") else chosen.fields(text, environ)
+        block = chosen.block(**fields)
     except ValidationError as err:
         wrong = sorted({".".join(map(str, fault["loc"])) or "the whole" for fault in err.errors()})
         raise SpecError(f"{where}: wrong {', '.join(wrong)}", chosen.holds, "correct the variable") from None
     except (ValueError, TypeError, KeyError) as err:  # from None: the text of these may hold the secret
         raise SpecError(f"{where}: {type(err).__name__}", chosen.holds, "correct the variable") from None
+    _refuse_unknown(block, where)
+    return block
+
+
+def _json(kind: str, text: str) -> Fields:
+    """Return the fields, as safe on their way as the short form's."""
+    fields: Fields = json.loads(text)
+    if kind == "MATTERMOST" and not fields.setdefault("secure", True):
+        raise ValueError("not secure")
+    url = fields.get("url")
+    if url is not None and not str(url).lstrip().startswith("{{"):
+        _https(str(url))
+    for secret in (fields.get("secrets") or {}).values():  # an address may be one of them
+        if str(secret).strip().lower().startswith("http:"):
+            raise ValueError("no https://")
+    return fields
+
+
+def _refuse_unknown(block: Block, where: str) -> None:
+    """Refuse fields the block's class has not got: Prefect would store them as they are, in clear."""
+    known = type(block).model_fields
+    for name in block.model_extra or {}:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            todo = f"did you mean {near[0]!r}?" if near else "remove it"
+            raise SpecError(f"{where}: field {name!r}", f"one of {', '.join(sorted(known))}", todo)
+    for name in known:
+        if isinstance(inner := getattr(block, name), Block):
+            _refuse_unknown(inner, where)
 
 
 def _url(text: str, _: Mapping[str, str]) -> Fields:
@@ -72,7 +102,13 @@ def _mattermost(text: str, _: Mapping[str, str]) -> Fields:
     path, hooks, token = parts.path.rpartition("/hooks/")
     if not hooks or not token:
         raise ValueError("no /hooks/ in it")
-    return {"hostname": parts.hostname, "port": parts.port or 443, "path": path or None, "token": token}
+    return {
+        "hostname": parts.hostname,
+        "port": parts.port or 443,
+        "path": path or None,
+        "token": token,
+        "secure": True,
+    }  # without it the token travels in clear
 
 
 def _webhook(text: str, _: Mapping[str, str]) -> Fields:

@@ -64,8 +64,12 @@ def blocks_of(environ: Mapping[str, str]) -> dict[str, Block]:
             raise SpecError(
                 f"variable {variable}", f"{PREFIX}<kind>_<NAME>, kind one of {', '.join(KINDS)}", "rename it"
             )
+        if f"{variable}_FILE" in environ:
+            raise SpecError(f"both {variable} and {variable}_FILE", "one of them", "unset the other")
         kind, name = matched[1], matched[2].lower().replace("_", "-")
         value = _value(variable, environ[variable])
+        if not value:
+            raise SpecError(f"{variable} without a value", KINDS[kind].holds, "set it, or unset the variable")
         block = build(kind, name, value, environ)
         found[f"{block.get_block_type_slug()}/{name}"] = block
     return found
@@ -98,8 +102,10 @@ def _value(variable: str, text: str) -> str:
         return text.strip()
     try:
         return Path(text).read_text(encoding="utf-8").strip()
-    except OSError as err:
-        raise SpecError(f"{variable}: {type(err).__name__}", "a readable file", "correct the path") from None
+    except (OSError, ValueError) as err:  # not text: the error holds the bytes
+        raise SpecError(
+            f"{variable}: {type(err).__name__}", "a readable text file", "correct the path"
+        ) from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,8 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 from prefect.events.schemas.automations import AutomationCore
 from pydantic import BaseModel
 
-from deployments.declared import Deployment, triggers_of
+from deployments.checks import triggers_of
+from deployments.declared import Deployment
 
 SIGNS = {"+": "add", "~": "change", "-": "remove"}
 Sign = Literal["+", "~", "-"]
@@ -88,7 +89,7 @@ def _wanted(one: Deployment, code: str) -> dict[str, Any]:
         "concurrency": (limit.get("limit"), limit.get("collision_strategy")),
         "pull steps": pull_steps(one, code),
     }
-    for part in ("description", "enforce_parameter_schema"):
+    for part in ("description", "enforce_parameter_schema", "paused"):  # unsaid: as the server has it
         if written.get(part) is not None:
             parts[part] = written[part]
     return parts
@@ -109,6 +110,7 @@ def _has(found: Mapping[str, Any]) -> dict[str, Any]:
         "pull steps": found.get("pull_steps") or [],
         "description": found.get("description"),
         "enforce_parameter_schema": found.get("enforce_parameter_schema"),
+        "paused": found.get("paused"),
     }
 
 
@@ -127,6 +129,7 @@ def _same_schedules(one: Deployment, found: Mapping[str, Mapping[str, Any]]) -> 
     return declared.keys() == found.keys() and all(
         _when(schedule, schedule) == _when(found[slug]["schedule"], schedule)
         and (schedule.get("parameters") or {}) == (found[slug].get("parameters") or {})
+        and schedule.get("active") in (None, found[slug].get("active"))  # unsaid: as a person left it
         for slug, schedule in declared.items()
     )
 

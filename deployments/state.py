@@ -9,9 +9,10 @@ from typing import Any
 from prefect.events.schemas.automations import AutomationCore
 
 from deployments.api import Api
-from deployments.automations import Wanted, channel_slug, wanted_automations
+from deployments.automations import Wanted, channel_slug, silent_runs, wanted_automations
+from deployments.checks import OURS, triggers_of
 from deployments.compare import Change, content, differing, wanted_slugs
-from deployments.declared import OURS, Deployment, triggers_of
+from deployments.declared import Deployment
 
 _BLOCK = "/block_types/slug/{}/block_documents/name/{}"
 _UNKNOWN_TO_SERVER = ("email",)  # our own kind of block: a server has no code of it
@@ -19,12 +20,12 @@ _UNKNOWN_TO_SERVER = ("email",)  # our own kind of block: a server has no code o
 
 @dataclass(frozen=True)
 class Found:
-    """What a server has: its pools, our deployments by name, our automations, as JSON; and blocks' ids.
+    """What a server has: types of its pools by name, our deployments by name, our automations, as JSON; and blocks' ids.
 
     A name of an automation may come twice: a deployment that was deleted by hand leaves its triggers behind.
     """
 
-    pools: frozenset[str]
+    pools: Mapping[str, str]
     deployments: Mapping[str, dict[str, Any]]  # Any: JSON
     automations: Sequence[dict[str, Any]]  # Any: JSON
     blocks: Mapping[str, str]
@@ -61,7 +62,7 @@ def read_server(api: Api, deployments: Sequence[Deployment]) -> Found:
     alerts = [one.spec.alerts for one in deployments]
     channels = {channel_slug(name) for one in alerts for name in (*one.critical, *one.warning)}
     return Found(
-        frozenset(pool for pool in pools if api.get(f"/work_pools/{pool}")),
+        {pool: str(there["type"]) for pool in pools if (there := api.get(f"/work_pools/{pool}"))},
         named,
         automations,
         {channel: found for channel in channels if (found := _block(api, channel))},
@@ -78,13 +79,24 @@ def compare(deployments: Sequence[Deployment], found: Found, *, code: str, prune
     wanted = wanted_automations(deployments, found.blocks)
     todo.notes += wanted.notes
     models = {one.spec.name for one in deployments}
-    todo.pools = sorted({one.pool for one in deployments} - found.pools)
+    todo.pools = sorted({one.pool for one in deployments} - found.pools.keys())
     todo.changes += [Change("+", "work pool", pool, "of type process") for pool in todo.pools]
     for one in deployments:
         _compare_deployment(todo, one, found, code)
     _compare_absent(todo, deployments, found, models, prune)
     _compare_automations(todo, deployments, wanted, found, models, prune)
     return todo
+
+
+def far_pools(deployments: Sequence[Deployment], found: Found, code: str) -> list[str]:
+    """Return what to say about deployments whose workers would look for the code in this machine's folder."""
+    pools = {one.pool for one in deployments if one.written.get("pull") is None}
+    return [
+        f"pool {pool} is of type {kind}: its workers will look for the code in {code}, a folder of this machine; "
+        "say with --code where it stands for them, or declare pull steps"
+        for pool, kind in sorted(found.pools.items())
+        if pool in pools and kind != "process"
+    ]
 
 
 def _compare_deployment(todo: Difference, one: Deployment, found: Found, code: str) -> None:
@@ -148,6 +160,8 @@ def _compare_automations(
             continue
         todo.apply.append((automation, there))
         todo.changes.append(Change("~" if there else "+", "automation", name))
+    if found.deployments.keys() - set(todo.drop):  # of other models: silent runs of theirs are ended too
+        kept |= {each["id"] for each in found.automations if each["name"] == silent_runs().name}
     for each in found.automations:
         name = each["name"]
         model = name.split(": ")[1] if name.count(": ") > 1 else None

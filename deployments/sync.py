@@ -4,7 +4,8 @@
 
 Deployments that differ are deployed with `prefect deploy`; schedules, triggers, automations and deployments
 of a declared model that are not declared any more are removed. Nothing else is touched: not what lacks the
-tag `evergreen` or the name `evergreen: …`, and what a person paused or switched off stays so.
+tag `evergreen` or the name `evergreen: …`, and what a person paused or switched off stays so where
+the files do not say `paused` or `active`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from rich.table import Table
 from deployments.api import Api, DeployError, connected
 from deployments.compare import SIGNS, pull_steps
 from deployments.declared import Deployment, read_files
-from deployments.state import Difference, Found, compare, read_server
+from deployments.state import Difference, Found, compare, far_pools, read_server
 from tasks.core.errors import WorkflowError
 
 DIFFERENT = 3
@@ -39,17 +40,19 @@ _SECONDS = 900.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code: 0 done or equal, 2 refused with a reason, 3 different (with --check)."""
     args = _parser().parse_args(argv)
+    code = args.code or str(Path.cwd())
     try:
         deployments = read_files([Path(file) for file in args.file or ["prefect.yaml"]])
         with connected() as api:
             found = read_server(api, deployments)
-            todo = compare(deployments, found, code=args.code, prune=args.prune)
+            todo = compare(deployments, found, code=code, prune=args.prune)
+            todo.notes += [] if args.code else far_pools(deployments, found, code)
             show(todo, done=not (args.dry_run or args.check))
             if args.check:
                 return DIFFERENT if todo.changes else 0
             if not args.dry_run and todo.changes:
-                apply(api, deployments, found, todo, code=args.code)
-                _confirm(api, deployments, code=args.code, prune=args.prune)
+                apply(api, deployments, found, todo, code=code)
+                _confirm(api, deployments, code=code, prune=args.prune)
     except WorkflowError as err:
         sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return 2
@@ -180,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prune", action="store_true", help="also remove what is of models that no given file declares"
     )
     parser.add_argument(
-        "--code", default=str(Path.cwd()), metavar="FOLDER",
+        "--code", metavar="FOLDER",
         help="where the code stands for the worker, where a deployment has no pull steps (this folder)",
     )  # fmt: skip
     return parser

@@ -8,10 +8,10 @@ from prefect import flow
 from prefect.states import State
 
 from tasks.cli import run_flow
-from tasks.clock import now_or
+from tasks.clock import now_or, window_edge
 from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
 from tasks.core.spec import ModelSpec
-from tasks.core.window import Window
+from tasks.core.window import Window, parse_duration
 from tasks.decide import CheckResult, reach_decision, record_check
 from tasks.drift import check_drift
 from tasks.failure import explain_failure
@@ -42,7 +42,7 @@ def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: Dry
     moment = now_or(as_of)
     if not dry_run:
         deliver_pending(spec)
-    window = Window.ending(moment, spec.window.check)
+    window = Window.ending(window_edge(as_of, parse_duration(spec.window.check)), spec.window.check)
     incumbent = champion(spec.name)
     version = incumbent.version if incumbent else None
     checked = validate(spec, fetch_window(spec, window, moment), with_label=False)

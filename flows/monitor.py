@@ -10,8 +10,9 @@ from prefect.states import State
 
 from tasks.approve import expire_approvals
 from tasks.cli import run_flow
-from tasks.clock import now_or
+from tasks.clock import now_or, window_edge
 from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
+from tasks.core.policy.approval import approval_cause
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.decide import CheckResult, reach_decision, record_check, record_labels, windows_to_judge
@@ -43,7 +44,8 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
     moment = now_or(as_of)
     if not dry_run:
         catch_up(spec, moment)
-    window = Window.ending(moment - parse_duration(spec.label.maturity), spec.window.check)
+    edge = window_edge(as_of, parse_duration(spec.window.check))
+    window = Window.ending(edge - parse_duration(spec.label.maturity), spec.window.check)
     incumbent = champion(spec.name)
     version = incumbent.version if incumbent else None
     # Labels that came late or were corrected count too, as far back as a verdict still does.
@@ -88,9 +90,8 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
 def catch_up(spec: ModelSpec, moment: datetime) -> None:
     """Do what earlier runs and people left undone: messages, approvals, and what was never carried out."""
     deliver_pending(spec)
-    expired = expire_approvals(spec, moment)
-    if expired.versions and not expired.left:
-        settle(spec, "approval", as_of=moment)
+    for version in expire_approvals(spec, moment).versions:
+        settle(spec, approval_cause(version), as_of=moment)
     found = relaunch_unanswered(spec)
     if found.stuck:
         tell(spec, "critical", "launch", found.sentence(), as_of=moment)

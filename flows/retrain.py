@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -15,12 +14,14 @@ from tasks.attempt import (
     begin_attempt,
     carrying_out,
     conclude,
+    outcome_on_record,
     still_ours,
     too_few_rows,
 )
 from tasks.cli import run_flow
 from tasks.core.errors import PromotionRefused, WorkflowError
 from tasks.core.form import ABOUT_MODEL, AsOf, DecisionId, DryRun, Force, Reason
+from tasks.core.policy.approval import approval_cause
 from tasks.core.spec import ModelSpec
 from tasks.deployer import announce_promotion
 from tasks.drift import profile_reference
@@ -78,23 +79,25 @@ def retrain(
         return end(spec, attempt, "skipped", attempt.why)
     try:
         with carrying_out(spec, attempt):
-            return carry_out(spec, attempt, attempt.as_of, dry_run=dry_run, force=force)
-    except WorkflowError as err:
-        tell(spec, "critical", "retraining", f"retraining failed: {err}", as_of=attempt.as_of)
+            return carry_out(spec, attempt, dry_run=dry_run, force=force)
+    except Exception as err:
+        # The text of an error that is not ours may hold what nobody should read: its kind is told.
+        why = str(err) if isinstance(err, WorkflowError) else f"{type(err).__name__}, see the failed run"
+        tell(spec, "critical", "retraining", f"retraining failed: {why}", as_of=attempt.at)
         raise
 
 
-def carry_out(
-    spec: ModelSpec, attempt: Attempt, moment: datetime, *, dry_run: bool, force: bool
-) -> State[Any]:
+def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) -> State[Any]:
     """Fetch, check, train, compare and end the attempt as the gate says."""
     incumbent = champion(spec.name)
     earlier = find_registered(spec, attempt.id)
     if earlier:  # a run of this decision died after its version was registered: end it as that run would have
-        fetched = fetch_training(spec, earlier.as_of)
-        return finish(spec, attempt, earlier, fetched, as_of=moment)
+        if dry_run:
+            why = f"version {earlier.version.number} of an earlier run is still to be ended: {earlier.why}"
+            return end(spec, attempt, "dry run", why, dry_run=True)
+        return finish(spec, attempt, earlier, fetch_training(spec, earlier.as_of))
 
-    fetched = fetch_training(spec, moment)
+    fetched = fetch_training(spec, attempt.as_of)
     if incumbent and not force and (why := too_few_rows(spec, fetched.new_rows)):
         return end(spec, attempt, "skipped", why, dry_run=dry_run)
 
@@ -103,7 +106,7 @@ def carry_out(
     if checked.report.outcome == "block":
         why = checked.report.sentence()
         if not dry_run:
-            tell(spec, "critical", "training data", f"retraining blocked: {why}", as_of=moment)
+            tell(spec, "critical", "training data", f"retraining blocked: {why}", as_of=attempt.at)
         return end(spec, attempt, "blocked", why, dry_run=dry_run)
 
     snapshot = save_snapshot(checked.dataset, spec)
@@ -122,20 +125,22 @@ def carry_out(
     reference = profile_reference(spec, trained, rows_path=checked.dataset.path)
     still_ours(spec, attempt)
     register_version(
-        spec, attempt.id, trained, evaluated, reference, snapshot, attempt.decision, as_of=moment
+        spec, attempt.id, trained, evaluated, reference, snapshot, attempt.decision, as_of=attempt.as_of
     )
-    for cause in ("training data", "retraining"):
-        settle(spec, cause, as_of=moment)
-    return finish(spec, attempt, find_registered(spec, attempt.id), fetched, as_of=moment)
+    return finish(spec, attempt, find_registered(spec, attempt.id), fetched)
 
 
-def finish(
-    spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched, *, as_of: datetime
-) -> State[Any]:
+def finish(spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched) -> State[Any]:
     """Promote or keep the registered version, record it, and move the watermark last."""
-    action: Literal["promoted", "kept", "refused", "waiting"] = "kept"
+    for cause in ("training data", "retraining"):
+        settle(spec, cause, as_of=attempt.at)
+    action: Action = "kept"
     why, asked = made.why, {"asked_for": attempt.decision, "caused_by": attempt.decision.get("caused_by")}
-    if made.promote and spec.gate.promotion == "auto":
+    if recorded := outcome_on_record(
+        spec, attempt
+    ):  # an earlier run came so far; people may have acted since
+        action, why = recorded
+    elif made.promote and spec.gate.promotion == "auto":
         try:
             move_champion(
                 spec,
@@ -143,7 +148,7 @@ def finish(
                 actor="gate",
                 reason=why,
                 decision_id=attempt.id,
-                as_of=as_of,
+                as_of=attempt.at,
                 expected=made.champion_version,
                 note=asked,
             )
@@ -153,7 +158,8 @@ def finish(
     elif made.promote and spec.gate.promotion == "manual":
         action = "waiting"
         message = f"version {made.version.number} waits for approval: {made.why}"
-        tell(spec, "warning", "approval", message, as_of=as_of, link=form_of(f"promote/{spec.name}"))
+        cause, form = approval_cause(made.version.number), form_of(f"promote/{spec.name}")
+        tell(spec, "warning", cause, message, as_of=attempt.at, link=form)
     ended = conclude(
         spec,
         attempt,
@@ -171,7 +177,7 @@ def finish(
             action="promoted",
             decision_id=attempt.id,
             digest=made.version.digest,
-            as_of=as_of,
+            as_of=attempt.at,
         )
     # Last, so that an attempt that dies before its end is recorded fetches the same rows again.
     commit_watermark(spec, fetched, attempt.id)

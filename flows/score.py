@@ -8,10 +8,10 @@ from prefect import flow
 from prefect.states import State
 
 from tasks.cli import run_flow
-from tasks.clock import now_or
+from tasks.clock import now_or, window_edge
 from tasks.core.form import ABOUT_MODEL, AsOf
 from tasks.core.spec import ModelSpec
-from tasks.core.window import Window
+from tasks.core.window import Window, parse_duration
 from tasks.failure import explain_failure
 from tasks.fetch import fetch_window
 from tasks.publish import publish_validation
@@ -35,7 +35,7 @@ def score(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None) -> State[Any]:
         as_of: The moment to act as if it were; default: now.
     """
     moment = now_or(as_of)
-    window = Window.ending(moment, spec.window.check)
+    window = Window.ending(window_edge(as_of, parse_duration(spec.window.check)), spec.window.check)
     incumbent = champion(spec.name, required=True)
     rows = fetch_window(spec, window, moment)
     checked = validate(spec, rows, with_label=False, attempt=f"score-{window.start:%Y%m%dT%H%M}")

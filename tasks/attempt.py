@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.clock import now_or
 from tasks.core.errors import LaunchError, WorkflowError
-from tasks.core.policy.standing import objection
+from tasks.core.policy.standing import objection, overtaken
 from tasks.core.spec import ModelSpec
 from tasks.core.window import parse_duration
 from tasks.log import task_logger
@@ -61,7 +61,9 @@ class Conclusion:
 class Attempt:
     """What this run may do: `acquired` says whether the decision is ours to carry out, else `why` not.
 
-    `as_of` is the moment it acts as if it were. `decision` is the recorded decision as JSON: id, kind, cause,
+    `as_of` is the moment up to which it looks at data. `at` is when it counts as done: by the clock, unless
+    somebody said which moment to act as of; where the check itself acted as of another time, by that time
+    going on. `decision` is the recorded decision as JSON: id, kind, cause,
     reasons, `decided_at` and `caused_by`, the id of the check run that decided (None where not on record).
     """
 
@@ -70,6 +72,7 @@ class Attempt:
     why: str
     owner: str
     as_of: datetime
+    at: datetime
     reason: str
     decision: dict[str, Any] = field(default_factory=dict)  # Any: JSON
 
@@ -99,15 +102,20 @@ def begin_attempt(
     # The run's own id: a repeated call of this task is the same owner.
     owner = claims.this_process(str(flow_run.id) if flow_run.id else None)
     decision = _decision(identity, decided, reason)
-    why = _void(engine, spec, identity, reason=reason, acts_as_of=None if as_of else moment)
+    asked = outbox.find(engine, spec.name, identity)
+    at = moment if as_of else _counts_as(moment, decided, asked)
+    why = _void(engine, spec, identity, asked, reason=reason, acts_as_of=None if as_of else moment)
     if why:
         task_logger(__name__).info("%s: attempt %s starts nothing: %s", spec.name, identity, why)
-        return Attempt(identity, False, why, owner, moment, reason, decision)
+        return Attempt(identity, False, why, owner, moment, at, reason, decision)
     # Leases are about processes, not history: they go by the clock.
     claim = claims.claim(engine, identity, spec.name, owner, now_or(None))
     task_logger(__name__).info("%s: attempt %s is %s", spec.name, identity, claim.state)
     why = _why(claim.state, claim.holder)
-    return Attempt(identity, claim.acquired, why, owner, moment, reason, decision)
+    if claim.acquired and (ended := _ended_without_version(engine, spec.name, identity)):
+        claims.finish(engine, identity, owner, ended)  # its run died between the ledger and its end
+        return Attempt(identity, False, _why("done", ""), owner, moment, at, reason, decision)
+    return Attempt(identity, claim.acquired, why, owner, moment, at, reason, decision)
 
 
 @contextmanager
@@ -168,11 +176,17 @@ def conclude(
             actor="retrain",
             reason=why,
             evidence={**attempt.decision, **({"digest": digest} if digest else {})},
-            at=attempt.as_of,
+            at=attempt.at,
         )
     task_logger(__name__).info("%s: attempt %s %s: %s", spec.name, attempt.id, action, why)
     caused_by = attempt.decision.get("caused_by")
     return Conclusion(spec.name, attempt.id, action, why, from_version, to_version, caused_by)
+
+
+def outcome_on_record(spec: ModelSpec, attempt: Attempt) -> tuple[Action, str] | None:
+    """Return how the ledger says this attempt ended, and why; None while it has no row."""
+    row = ledger.find(open_store(None), spec.name, attempt.id)
+    return (row.action, row.reason) if row else None
 
 
 def still_ours(spec: ModelSpec, attempt: Attempt) -> None:
@@ -220,15 +234,36 @@ def _decision(identity: str, decided: ledger.DecisionRow | None, reason: str) ->
     }
 
 
-def _void(engine: Engine, spec: ModelSpec, identity: str, *, reason: str, acts_as_of: datetime | None) -> str:
+def _counts_as(moment: datetime, decided: ledger.DecisionRow | None, asked: outbox.Asked | None) -> datetime:
+    """Return when what is done now counts as done, in the time that the decision was made in."""
+    if decided is None or asked is None:
+        return moment
+    return max(moment, decided.at + (now_or(None) - asked.written_at))
+
+
+def _ended_without_version(engine: Engine, model: str, identity: str) -> str:
+    """Return how this attempt has ended already, where there is nothing left to do after it."""
+    row = ledger.find(engine, model, identity)
+    return row.action if row and row.to_version is None else ""
+
+
+def _void(
+    engine: Engine,
+    spec: ModelSpec,
+    identity: str,
+    asked: outbox.Asked | None,
+    *,
+    reason: str,
+    acts_as_of: datetime | None,
+) -> str:
     """Return why the decision may start nothing, or nothing when it may."""
-    asked = outbox.find(engine, spec.name, identity)
     if asked is None:
         return f"no decision {identity} to train on record" if reason == BY_EVENT else ""
     valid_for = parse_duration(spec.retrain.valid_for)
-    return objection(
-        written_at=asked.written_at, acts_as_of=acts_as_of, valid_for=valid_for, now=now_or(None)
-    )
+    why = objection(written_at=asked.written_at, acts_as_of=acts_as_of, valid_for=valid_for, now=now_or(None))
+    if why or acts_as_of is None:
+        return why
+    return overtaken(ledger.history(engine, spec.name), identity, acts_as_of)
 
 
 def _why(state: str, holder: str) -> str:

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from tasks.core.window import utc
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def window_edge(as_of: datetime | None, length: timedelta) -> datetime:
+    """Return where the newest window of this length ends: at `as_of`, or at the last whole day, or hour.
+
+    A scheduled run starts when a worker has time. Windows that ended at its very moment would leave rows
+    between them; cut at midnight UTC, or for shorter windows at multiples of their length, they join, and
+    two runs of one day look at the same window.
+    """
+    if as_of:
+        return utc(as_of)
+    grid = min(length, timedelta(days=1))
+    return _EPOCH + (datetime.now(UTC) - _EPOCH) // grid * grid
 
 
 def now_or(as_of: datetime | None) -> datetime:

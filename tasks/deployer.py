@@ -1,7 +1,7 @@
 """Telling the service that deploys models of every promotion and rollback, signed.
 
 What it gets is `POST` with the JSON `{"model", "version", "from_version", "action", "decision_id", "digest",
-"at"}` and two headers. A receiver checks them before it believes anything, for example with Flask:
+"at", "sequence"}` and two headers. A receiver checks them before it believes anything, for example with Flask:
 
     from tasks.core.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, verify
 
@@ -17,13 +17,16 @@ What it gets is `POST` with the JSON `{"model", "version", "from_version", "acti
         if not genuine:
             abort(401)
         told = request.get_json()
-        if seen(told["decision_id"]):                        # a message may come twice: act once
+        if told["sequence"] <= highest(told["model"]):       # it came twice, or later than a newer one
             return "", 204
         deploy(told["model"], told["version"], sha256=told["digest"])
+        remember(told["model"], told["sequence"])
         return "", 204                                       # any 2xx; anything else is tried again
 
-Messages may also come late and out of order: what counts is the newest `at`. A receiver in another language
-computes HMAC-SHA256 over the timestamp, a full stop and the body, in hex after `v1=`.
+Messages may come twice, late and out of order: what counts is the highest `sequence` of a model, which grows
+by one with each of its moves. `at` is the moment that a move acts as of, and a later move may have an earlier
+one. A move whose process died before it was announced is announced by the model's next check. A receiver in
+another language computes HMAC-SHA256 over the timestamp, a full stop and the body, in hex after `v1=`.
 """
 
 from __future__ import annotations
@@ -35,13 +38,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.clock import now_or
+from tasks.core.errors import RegistryError
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 from tasks.log import task_logger
-from tasks.messages.deliver import DEPLOYER, send_rows
+from tasks.messages import promotions
+from tasks.messages.deliver import send_rows
 from tasks.settings import Settings
-from tasks.store import deliveries
-from tasks.store.engine import open_store, writing
+from tasks.store import deliveries, ledger
+from tasks.store.engine import open_store
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
@@ -61,24 +66,28 @@ def announce_promotion(
     False when no deployer is set, when it was told already, or when it could not be reached: then the
     message waits and `deliver_pending` tries again, so that a promotion never fails for want of a deployer.
     Call it after the ledger has the move; again with the same decision it tells nothing new.
+
+    Raises:
+        RegistryError: when the ledger knows of no such move.
     """
     place = settings or Settings()
     if not place.deployer:
         return False
-    content = {
-        "model": spec.name,
-        "version": version,
-        "from_version": from_version,
-        "action": action,
-        "decision_id": decision_id,
-        "digest": digest,
-        "at": utc(as_of).isoformat(),
-    }
     engine, now = open_store(place), now_or(None)
-    topic = f"promotion:{spec.name}:{decision_id}"
-    with writing(engine) as connection:
-        deliveries.write(connection, model=spec.name, topic=topic, contents={DEPLOYER: content}, at=now)
-    rows = [row for row in deliveries.about(engine, [topic]) if row.done_at is None and row.next_at <= now]
+    sequence = promotions.sequence_of(ledger.history(engine, spec.name), decision_id)
+    if sequence is None:
+        raise RegistryError(
+            f"no move of decision {decision_id} in the ledger",
+            "a move that was made",
+            "announce a version after it serves",
+            model=spec.name,
+        )
+    served = promotions.Served(
+        spec.name, version, from_version, action, decision_id, digest, utc(as_of).isoformat(), sequence
+    )
+    promotions.put(engine, served, now)
+    waiting = deliveries.about(engine, [promotions.topic_of(spec.name, decision_id)])
+    rows = [row for row in waiting if row.done_at is None and row.next_at <= now]
     sent = send_rows(engine, rows, now, place)
     if sent.reached:
         task_logger(__name__).info("%s: the deployer knows of version %s (%s)", spec.name, version, action)

@@ -25,6 +25,7 @@ from tasks.core.records.failure import (
     Failure,
     cause_of_crash,
     cause_of_error,
+    command_again,
     described_source,
     failure_markdown,
     model_name,
@@ -52,7 +53,8 @@ def explain(
     flow_name: str, flow_run: FlowRun, state: State[Any], *, settings: Settings | None = None
 ) -> Failure:
     """Return what the artifact just kept says about the run that ended in this state."""
-    raw = dict(flow_run.parameters or {}).get("spec")
+    parameters = dict(flow_run.parameters or {})
+    raw = parameters.get("spec")
     spec = _spec(raw)
     model = spec.name if spec else model_name(raw)
     cause = _cause(flow_run.id, state)
@@ -64,7 +66,7 @@ def explain(
         source=described_source(spec) if spec else "",
         span=f"window {cause.window}" if cause.window else (_span(flow_name, spec, flow_run) if spec else ""),
         serving=_serving(model, settings),
-        command=_command(flow_name, model, deployed=flow_run.deployment_id is not None),
+        command=command_again(flow_name, model, parameters, deployed=flow_run.deployment_id is not None),
     )
     _keep(failure, flow_run.id)
     task_logger(__name__).info("%s: why it failed stands in %s", model, artifact_key(model, "failure"))
@@ -138,14 +140,6 @@ def _serving(model: str, settings: Settings | None) -> str:
     last = served[-1]
     verb = last.action.replace("_", " ")
     return f"version {last.to_version}, {verb} by {last.actor} on {last.at:%Y-%m-%d %H:%M} UTC"
-
-
-def _command(flow_name: str, model: str, *, deployed: bool) -> str:
-    if model == "unknown":
-        return ""
-    if deployed:
-        return f"prefect deployment run '{flow_name}/{model}'"
-    return f"python flows/{flow_name}.py --model {model}"
 
 
 def _keep(failure: Failure, run_id: UUID) -> None:

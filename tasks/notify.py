@@ -17,6 +17,7 @@ from tasks.core.messages import LONGEST, Message, Tier, opening
 from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
+from tasks.messages import promotions
 from tasks.messages.channels import wakes
 from tasks.messages.deliver import DEPLOYER, Sent, send_rows
 from tasks.settings import Settings
@@ -127,12 +128,19 @@ def deliver_pending(
     What failed waits 1 minute, then twice as long each time up to 1 hour, and is given up with a critical
     line in the log after 24 tries. `as_of` is the time by the clock, default: now; never the moment that a
     flow acts as of. What waits for a channel that the spec does not name any more goes to those it does.
+    Where a deployer is set, a move of the last 7 days that nobody announced to it is announced first; what
+    waits for a deployer is left alone where none is set, for it is another place's to send.
     """
     place, now = settings or Settings(), now_or(as_of)
     engine = open_store(place)
-    for row in deliveries.due(engine, spec.name, now):
-        _readdress(spec, engine, row, now, place)
-    rows = deliveries.due(engine, spec.name, now)
+    if place.deployer and (missed := promotions.put_missing(engine, spec.name, now)):
+        task_logger(__name__).warning(
+            "%s: nobody had told the deployer of version %d (%s)", spec.name, missed.version, missed.action
+        )
+    others = () if place.deployer else (DEPLOYER,)
+    for row in deliveries.due(engine, spec.name, now, without=others):
+        _readdress(spec, engine, row, now)
+    rows = deliveries.due(engine, spec.name, now, without=others)
     sent = send_rows(engine, rows, now, place)
     done = Delivered(
         _channels(rows, sent.reached), _channels(rows, sent.failed), _channels(rows, sent.given_up)
@@ -229,15 +237,13 @@ def _addressed(spec: ModelSpec, tier: str) -> list[str]:
     return kept
 
 
-def _readdress(spec: ModelSpec, engine: Engine, row: Delivery, now: datetime, place: Settings) -> None:
+def _readdress(spec: ModelSpec, engine: Engine, row: Delivery, now: datetime) -> None:
     """Send what waits for a channel that nobody names any more to those that are named."""
-    named = {name for tier in _LEVELS for name in getattr(spec.alerts, tier)}
-    if place.deployer:
-        named.add(DEPLOYER)
+    # The deployer is named by a place, never by the spec.
+    named = {DEPLOYER, *(name for tier in _LEVELS for name in getattr(spec.alerts, tier))}
     if row.channel in named or deliveries.ends_incident(row):
         return
-    tier = Message.from_dict(row.content).tier if row.channel != DEPLOYER else ""
-    instead = _addressed(spec, tier) if tier else []
+    instead = _addressed(spec, Message.from_dict(row.content).tier)
     if deliveries.readdress(engine, row, instead, now):
         task_logger(__name__).warning(
             "%s: channel %s is not named any more; its message goes to %s",

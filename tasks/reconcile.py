@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 from prefect import task
@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from tasks.clock import now_or
 from tasks.core.errors import LaunchError
 from tasks.core.policy.decision import Cause, Decision
-from tasks.core.policy.standing import MOST_SENDS, due, objection
+from tasks.core.policy.standing import MOST_SENDS, due, objection, overtaken
 from tasks.core.spec import ModelSpec
 from tasks.core.window import parse_duration
 from tasks.launch import Launched, launch_mode, launch_retraining
@@ -21,6 +21,8 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import claims, ledger, outbox
 from tasks.store.engine import open_store
+
+LOOKS_BACK = timedelta(days=365)  # a decision without outcome is asked about for a year, then history
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,15 @@ def relaunch_unanswered(spec: ModelSpec, *, settings: Settings | None = None) ->
 
     A decision is launched again when it still stands, nobody works on it, and it was last sent more than six
     minutes ago. One that was sent five times to no effect, or that went out of date without an outcome, is
-    reported instead; the latter for as long again as it stood. An inline launch needs none of this: it ends
-    with its check. One launch that fails does not keep the others from being tried.
+    reported instead, until the model is trained for another reason. An inline launch needs none of this:
+    it ends with its check. One launch that fails does not keep the others from being tried.
     """
     place = settings or Settings()
     if launch_mode(place) == "inline":
         return Reconciled()
     store, now = open_store(place), now_or(None)
     launched, stuck = [], []
-    for asked in outbox.unanswered(store, spec.name, since=now - 2 * parse_duration(spec.retrain.valid_for)):
+    for asked in outbox.unanswered(store, spec.name, since=now - LOOKS_BACK):
         try:
             again = _again(spec, asked, store, now, place)
         except LaunchError as err:
@@ -78,6 +80,8 @@ def _again(
         return "its decision is not in the history"
     valid_for = parse_duration(spec.retrain.valid_for)
     why = objection(written_at=asked.written_at, acts_as_of=decided.at, valid_for=valid_for, now=now)
+    if overtaken(ledger.history(store, spec.name), asked.decision_id, decided.at):
+        return ""
     if why or not due(sent_at=asked.sent_at, now=now):
         return why
     if asked.tries >= MOST_SENDS:

@@ -83,11 +83,15 @@ def watch(asked: AskedRun, seconds: float | None) -> State[Any] | None:
 
 
 def failed(model: str, state: State[Any], run_id: str | None) -> LaunchError:
-    """Return the error that says how a retraining ended."""
+    """Return the error that says how a retraining ended, and where to read why.
+
+    The state's message stays where it is: it quotes errors of other packages, which may hold values of rows.
+    """
+    run = f"run {run_id}" if run_id else "its run"
     return LaunchError(
-        f"retraining {run_id or ''} ended {state.name}: {(state.message or 'no message')[:200]}",
+        f"retraining {run_id or 'without a run id'} ended {state.name}",
         "a completed run",
-        "read its log; the claim is free again once its process is gone",
+        f"open {run} and read why; the claim is free again once its process is gone",
         model=model,
     )
 

@@ -57,11 +57,6 @@ def open_incident(
     return incident, is_new
 
 
-def open_once(engine: Engine, *, model: str, cause: str, tier: str, message: str, at: datetime) -> bool:
-    """Return True when this opens a new incident, False when one of the same cause is open already."""
-    return open_incident(engine, model=model, cause=cause, tier=tier, message=message, at=at)[1]
-
-
 def end_incident(
     engine: Engine, model: str, cause: str, at: datetime, *, now: datetime | None = None, link: str = ""
 ) -> Incident | None:
@@ -85,11 +80,6 @@ def end_incident(
             if not told.delivered:  # in flight: known for sure when its claim has run out
                 deliveries.postpone(connection, topic, told.channel, told.next_at)
         return _incident(ended)
-
-
-def resolve(engine: Engine, model: str, cause: str, at: datetime) -> bool:
-    """Return True when an open incident of this cause ended by this call."""
-    return end_incident(engine, model, cause, at) is not None
 
 
 def history(engine: Engine, model: str, *, open_only: bool = False) -> list[Incident]:

@@ -15,13 +15,13 @@ from sqlalchemy.engine import Engine
 from tasks.core.policy.approval import SILENCE, is_by_hand
 from tasks.core.policy.decision import CheckOutcome, Evidence, cause_of, wanted_cause
 from tasks.core.policy.label_fault import suspect
+from tasks.core.policy.standing import TRAINED
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration, utc
 from tasks.store import checks, ledger
 from tasks.store.engine import reading
 from tasks.store.schema import labels, predictions
 
-_TRAINED = ("promoted", "kept", "refused", "waiting")  # ledger actions that spent a training
 _REFERENCE_WINDOWS = 6
 _DATA = {"ok": True, "quarantine": True, "block": False}
 
@@ -61,7 +61,7 @@ def gather(
     if data_ok is None:
         data_ok, data_reason = _data(engine, spec, moment)
     rows = [row for row in ledger.history(engine, spec.name) if row.at <= moment]
-    trained = tuple(row.at for row in rows if row.action in _TRAINED and not is_by_hand(row.decision_id))
+    trained = tuple(row.at for row in rows if row.action in TRAINED and not is_by_hand(row.decision_id))
     found = Evidence(
         as_of=moment,
         data_ok=data_ok,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
+import shlex
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks.core.drift.profile import build_reference, profile_frame
@@ -28,12 +31,13 @@ from tasks.core.records.failure import (
     Failure,
     cause_of_crash,
     cause_of_error,
+    command_again,
     described_source,
     failure_markdown,
     without_secrets,
 )
 from tasks.core.records.performance import performance_markdown
-from tasks.core.records.text import Ready, link, table
+from tasks.core.records.text import Ready, code, link, table
 from tests.make import make_frame, make_spec
 
 NAN = float("nan")
@@ -261,6 +265,76 @@ def test_the_page_answers_in_the_order_one_asks() -> None:
     assert "`fetch_training`, `tasks.fetch, line 88`" in text
     assert "<img" not in text.replace("\\<", "")
     assert text.endswith("Run it again: `prefect deployment run 'retrain/churn'`")
+
+
+AGAIN = [
+    ("retrain", {}, ""),
+    ("retrain", {"decision_id": "", "as_of": None, "reason": "manual", "dry_run": False}, ""),
+    (
+        "retrain",
+        {"decision_id": "train-decay-1", "as_of": "2026-01-12T00:00:00Z", "reason": "score fell"},
+        "decision_id=train-decay-1 as_of=2026-01-12T00:00:00+00:00 reason='score fell'",
+    ),
+    ("retrain", {"as_of": datetime(2026, 1, 12, tzinfo=UTC)}, "as_of=2026-01-12T00:00:00+00:00"),
+    ("retrain", {"dry_run": True, "force": True}, "dry_run=true force=true"),
+    ("retrain", {"spec": {"name": "demo"}, "secret": "x"}, ""),
+    ("retrain", {"decision_id": "x; rm -rf .", "as_of": "jane@example.org", "reason": ["x"]}, ""),
+    ("retrain", {"reason": "a\nb"}, ""),
+    ("retrain", {"reason": "read x://me:pass@db/c"}, "reason='read x://…@db/c'"),
+    ("monitor", {"as_of": "2026-01-12T00:00:00Z", "reason": "x"}, "as_of=2026-01-12T00:00:00+00:00"),
+    ("rollback", {"to_version": 2, "reason": "x", "actor": "ann", "dry_run": False}, ""),
+]
+
+
+@pytest.mark.parametrize(("flow", "parameters", "said"), AGAIN)
+def test_the_same_run_is_asked_for_again_with_what_it_was_asked(
+    flow: str, parameters: dict[str, object], said: str
+) -> None:
+    pairs = [pair.partition("=")[::2] for pair in shlex.split(said)]
+    asked = command_again(flow, "demo", parameters, deployed=True)
+    options = [word for name, value in pairs for word in ("--param", f"{name}={value}")]
+    assert shlex.split(asked) == ["prefect", "deployment", "run", f"{flow}/demo", *options]
+    here = command_again(flow, "demo", parameters, deployed=False)
+    options = [
+        word
+        for name, value in pairs
+        for word in (f"--{name.replace('_', '-')}", *([] if value == "true" else [value]))
+    ]
+    assert shlex.split(here) == ["python", f"flows/{flow}.py", "--model", "demo", *options]
+
+
+def test_the_command_reads_as_one_would_type_it() -> None:
+    asked = {"decision_id": "train-decay-1", "reason": "score fell"}
+    assert command_again("retrain", "demo", asked, deployed=True) == (
+        "prefect deployment run 'retrain/demo' --param decision_id=train-decay-1 --param 'reason=score fell'"
+    )
+    assert command_again("retrain", "demo", asked, deployed=False) == (
+        "python flows/retrain.py --model demo --decision-id train-decay-1 --reason 'score fell'"
+    )
+    assert command_again("retrain", "unknown", asked, deployed=True) == ""
+
+
+@given(st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), max_size=40))
+@example("` $(touch x) `")
+@example("it's | so")
+@example('say "so"; exit')
+@example("--dry-run")
+def test_no_reason_runs_anything_or_becomes_another_parameter(reason: str) -> None:
+    for deployed in (True, False):
+        command = command_again("retrain", "demo", {"reason": reason}, deployed=deployed)
+        shown = code(command).strip("`")
+        words, plain = (shlex.split(command_again("retrain", "demo", asked, deployed=deployed))
+                        for asked in ({"reason": "x"}, {}))  # fmt: skip
+        assert shlex.split(shown) == shlex.split(command), "as it stands on the page"
+        assert shlex.split(shown)[: len(plain)] == plain
+        assert len(shlex.split(shown)) <= len(words)
+
+
+@pytest.mark.parametrize("text", ["123", "true", "null", "1e3", "NaN", '"x"', "{}"])
+def test_a_text_that_reads_like_json_stays_a_text(text: str) -> None:
+    command = command_again("retrain", "demo", {"reason": text}, deployed=True)
+    name, _, value = shlex.split(command)[-1].partition("=")
+    assert (name, json.loads(value)) == ("reason", text), "prefect reads the value as JSON where it is"
 
 
 def test_a_page_about_a_run_that_names_no_model_still_says_what_was_found() -> None:

@@ -27,6 +27,7 @@ STEPS = (
     "settle",
     "move_champion",
     "conclude",
+    "announce_promotion",
     "commit_watermark",
 )
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deployments.automations import longest_gap
-from deployments.declared import read_files, triggers_of
+from deployments.checks import triggers_of
+from deployments.declared import read_files
 from tasks.core.errors import SpecError
 from tasks.core.replay.simulate import demo_spec
 from tasks.core.spec import parse_spec

@@ -5,20 +5,23 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from tasks.clock import now_or
-from tasks.core.errors import SpecError
+from tasks.core.errors import RegistryError, SpecError
 from tasks.core.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, verify
 from tasks.deployer import announce_promotion
-from tasks.messages import deliver, webhook
-from tasks.notify import Delivered, deliver_pending
+from tasks.messages import deliver, promotions, webhook
+from tasks.messages.deliver import DEPLOYER
+from tasks.notify import Delivered, deliver_pending, tell
 from tasks.settings import Settings
-from tasks.store import deliveries
-from tasks.store.engine import open_store
+from tasks.store import deliveries, ledger
+from tasks.store.engine import open_store, writing
 from tests.make import make_spec
+from tests.played import play_channels
 from tests.receivers import Service, service
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -38,7 +41,18 @@ def place(tmp_path: Path, url: str | None, key: str | None = KEY) -> Settings:
     return Settings(state_dir=tmp_path / "state", threads=1, deployer=url, deployer_key=held)
 
 
+def moved(settings: Settings, *, version: int = 4, decision_id: str = "d1", **over: Any) -> None:
+    """Enter a move in the ledger, as it stands there before anybody is told of it."""
+    known: dict[str, Any] = {
+        "action": "promoted", "from_version": 3, "actor": "gate", "reason": "better", "at": AT,
+        "evidence": {"digest": "sha256:abc", "moved_at": later(0).isoformat()},
+        **over,
+    }  # fmt: skip
+    ledger.record(open_store(settings), model="churn", decision_id=decision_id, to_version=version, **known)
+
+
 def announced(settings: Settings, *, version: int = 4, decision_id: str = "d1") -> bool:
+    moved(settings, version=version, decision_id=decision_id)
     return announce_promotion.fn(
         SPEC, version=version, from_version=3, action="promoted", decision_id=decision_id,
         digest="sha256:abc", as_of=AT, settings=settings,
@@ -58,7 +72,7 @@ def test_the_deployer_gets_one_signed_message_per_decision(deployer: Service, tm
     assert told.headers["Content-Type"] == "application/json"
     assert told.json == {
         "model": "churn", "version": 4, "from_version": 3, "action": "promoted", "decision_id": "d1",
-        "digest": "sha256:abc", "at": "2026-03-01T12:00:00+00:00",
+        "digest": "sha256:abc", "at": "2026-03-01T12:00:00+00:00", "sequence": 1,
     }  # fmt: skip
     stamp, signature = told.headers[TIMESTAMP_HEADER], told.headers[SIGNATURE_HEADER]
     assert verify(told.body, stamp, signature, key=KEY, now=time.time())
@@ -146,9 +160,108 @@ def test_an_unsafe_deployer_is_refused_and_the_log_says_what_to_set(
     assert deliveries.due(open_store(settings), "churn", later(2)), "it waits until that is mended"
 
 
-def test_a_deployer_that_is_taken_away_leaves_nothing_waiting(deployer: Service, tmp_path: Path) -> None:
+def test_a_run_without_a_deployer_leaves_the_message_to_one_that_has_it(
+    deployer: Service, tmp_path: Path
+) -> None:
     deployer.statuses = [503]
-    assert not announced(place(tmp_path, deployer.url))
-    gone = place(tmp_path, None)
-    assert deliver_pending.fn(SPEC, as_of=later(2), settings=gone) == Delivered()
-    assert deliveries.due(open_store(gone), "churn", later(600)) == []
+    at_home, elsewhere = place(tmp_path, deployer.url), place(tmp_path, None)
+    assert not announced(at_home)
+    deployer.statuses = [204]
+    for tries in range(1, deliveries.MOST_TRIES + 2):
+        assert deliver_pending.fn(SPEC, as_of=later(61 * tries), settings=elsewhere) == Delivered()
+    [row] = waiting(at_home)
+    assert (row.done_at, row.tries) == (None, 1), "neither dropped nor tried in vain"
+    assert deliver_pending.fn(SPEC, as_of=later(2000), settings=at_home) == Delivered(("deployer",))
+    assert [one.json["version"] for one in deployer.got] == [4, 4]
+
+
+def test_what_waits_for_a_deployer_that_is_gone_does_not_keep_people_from_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_home, elsewhere = place(tmp_path, "http://127.0.0.1:9/x"), place(tmp_path, None)
+    channels = play_channels(monkeypatch)
+    engine = open_store(at_home)
+    with writing(engine) as connection:
+        for number in range(300):
+            topic = promotions.topic_of("churn", f"d{number}")
+            contents = {DEPLOYER: {"version": number}}
+            deliveries.write(connection, model="churn", topic=topic, contents=contents, at=AT)
+    spec = make_spec(alerts={"warning": ["slack/ml"]})
+    channels["slack/ml"].trouble = OSError("no route to host")
+    tell.fn(spec, "warning", "decay", "score fell", as_of=AT, settings=elsewhere)
+    channels["slack/ml"].trouble = None
+    assert deliver_pending.fn(spec, as_of=later(2), settings=elsewhere) == Delivered(("slack/ml",))
+
+
+@pytest.mark.parametrize("action", ["promoted", "rolled_back"])
+def test_a_move_that_nobody_announced_before_a_crash_is_announced_by_the_next_run(
+    deployer: Service, tmp_path: Path, action: ledger.Action
+) -> None:
+    settings = place(tmp_path, deployer.url)
+    assert announced(settings)
+    moved(settings, version=5, decision_id="d2", from_version=4, action=action)
+    moved(settings, version=6, decision_id="d3", action="kept")
+    assert deliver_pending.fn(SPEC, settings=settings) == Delivered(("deployer",))
+    assert deliver_pending.fn(SPEC, settings=settings) == Delivered(), "once"
+    assert deployer.got[-1].json == {
+        "model": "churn", "version": 5, "from_version": 4, "action": action, "decision_id": "d2",
+        "digest": "sha256:abc", "at": "2026-03-01T12:00:00+00:00", "sequence": 2,
+    }  # fmt: skip
+    assert len(deployer.got) == 2
+
+
+def test_the_missed_message_is_the_same_as_the_announced_one(deployer: Service, tmp_path: Path) -> None:
+    one, other = place(tmp_path / "1", deployer.url), place(tmp_path / "2", deployer.url)
+    assert announced(one)
+    moved(other)
+    deliver_pending.fn(SPEC, settings=other)
+    assert deployer.got[0].json == deployer.got[1].json
+
+
+def test_a_move_is_announced_once_where_the_next_run_was_faster(deployer: Service, tmp_path: Path) -> None:
+    settings = place(tmp_path, deployer.url)
+    moved(settings)
+    assert deliver_pending.fn(SPEC, settings=settings) == Delivered(("deployer",))
+    assert not announced(settings), "told already"
+    assert len(deployer.got) == 1
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "moved_days_ago", "told"),
+    [(6.9, None, True), (7.1, None, False), (400, 6.9, True), (0, 7.1, False), (400, None, False)],
+)
+def test_a_deployer_that_is_switched_on_later_gets_no_history(
+    deployer: Service, tmp_path: Path, days_ago: float, moved_days_ago: float | None, told: bool
+) -> None:
+    settings = place(tmp_path, deployer.url)
+    evidence = {"digest": "sha256:abc"}
+    if moved_days_ago is not None:  # by the clock; `at` is whatever moment was acted as of
+        evidence["moved_at"] = later(-moved_days_ago * 24 * 60).isoformat()
+    moved(settings, at=later(-days_ago * 24 * 60), evidence=evidence)
+    deliver_pending.fn(SPEC, settings=settings)
+    assert len(deployer.got) == told
+
+
+def test_the_sequence_is_the_order_of_the_moves_whatever_moment_they_act_as_of(
+    deployer: Service, tmp_path: Path
+) -> None:
+    settings = place(tmp_path, deployer.url)
+    for number, days in enumerate((5, 1, 3)):
+        moved(settings, version=number, decision_id=f"r{number}", action="refused", at=AT)
+        moved(settings, version=number, decision_id=f"d{number}", at=AT - timedelta(days=days))
+        deliver_pending.fn(SPEC, settings=settings)
+    assert [one.json["sequence"] for one in deployer.got] == [1, 2, 3]
+    assert [one.json["version"] for one in deployer.got] == [0, 1, 2]
+
+
+def test_a_move_that_the_ledger_does_not_know_is_not_announced(deployer: Service, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="d9"):
+        announce_promotion.fn(
+            SPEC, version=4, from_version=3, action="promoted", decision_id="d9", digest="x", as_of=AT,
+            settings=place(tmp_path, deployer.url),
+        )  # fmt: skip
+    assert deployer.got == []
+
+
+def waiting(settings: Settings) -> list[deliveries.Delivery]:
+    return deliveries.about(open_store(settings), [promotions.topic_of("churn", "d1")])

@@ -106,6 +106,27 @@ def test_a_run_whose_process_is_gone_names_the_step_at_work_and_says_to_run_agai
     assert said.command == "prefect deployment run 'retrain/churn'"
 
 
+def test_the_command_carries_the_decision_and_the_moment_and_never_the_spec(
+    kept: list[Failure], settings: Settings
+) -> None:
+    asked = params(
+        decision_id="train-decay-1", as_of="2026-01-12T00:00:00Z", reason="score fell", force=False
+    )
+    failed: State[Any] = Failed(data=FetchError("x"))
+    said = explain("retrain", run(asked), failed, settings=settings)
+    assert said.command == (
+        "python flows/retrain.py --model churn --decision-id train-decay-1"
+        " --as-of 2026-01-12T00:00:00+00:00 --reason 'score fell'"
+    )
+    said = explain("retrain", run(asked, deployment_id=uuid4()), failed, settings=settings)
+    assert said.command == (
+        "prefect deployment run 'retrain/churn' --param decision_id=train-decay-1"
+        " --param as_of=2026-01-12T00:00:00+00:00 --param 'reason=score fell'"
+    )
+    said = explain("monitor", run(asked), failed, settings=settings)
+    assert said.command == "python flows/monitor.py --model churn --as-of 2026-01-12T00:00:00+00:00"
+
+
 @pytest.mark.parametrize("spec", [None, "x", {"name": "churn"}, {"name": "a b"}, 7])
 def test_parameters_that_are_no_model_still_get_a_page(
     kept: list[Failure], settings: Settings, spec: object

@@ -188,9 +188,13 @@ def test_a_run_that_goes_on_is_called_running(deployed: Settings, monkeypatch: p
 def test_a_child_that_fails_fails_the_launch(
     deployed: Settings, monkeypatch: pytest.MonkeyPatch, end: StateType
 ) -> None:
-    serve(monkeypatch, Server(end))
-    with pytest.raises(LaunchError, match=f"ended {end.value.title()}: as told"):
+    serve(monkeypatch, server := Server(end))
+    with pytest.raises(LaunchError) as caught:
         start(deployed)
+    [run] = server.runs.values()
+    assert caught.value.found == f"retraining {run.id} ended {end.value.title()}"
+    assert caught.value.todo.startswith(f"open run {run.id}")
+    assert "as told" not in str(caught.value), "what it told may hold a value of a row"
 
 
 def test_an_earlier_failed_run_of_the_same_launch_is_not_mistaken_for_this_one(

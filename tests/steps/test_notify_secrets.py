@@ -16,6 +16,8 @@ from tasks.messages import channels as kinds
 from tasks.messages import pagers
 from tasks.notify import settle, tell
 from tasks.settings import Settings
+from tasks.store import ledger
+from tasks.store.engine import open_store
 from tests.make import make_spec
 from tests.receivers import Service, reroute, service
 
@@ -63,6 +65,10 @@ def test_no_address_and_no_key_of_a_channel_is_logged_or_kept(
     with caplog.at_level(logging.DEBUG):
         told = tell.fn(spec, "critical", "data", "column x is gone", as_of=AT, settings=place)
         settle.fn(spec, "data", as_of=AT, settings=place)
+        ledger.record(
+            open_store(place), model=spec.name, decision_id="d", action="promoted", from_version=1,
+            to_version=2, actor="gate", reason="better", at=AT,
+        )  # fmt: skip
         announce_promotion.fn(
             spec, version=2, from_version=1, action="promoted", decision_id="d", digest="x", as_of=AT,
             settings=place,

@@ -127,8 +127,15 @@ def test_what_cannot_be_launched_again_is_told(
     assert said in found.sentence()
 
 
-def test_what_went_out_of_date_is_told_no_longer_than_it_stood(here: Settings, sent: list[str]) -> None:
-    asked(here, written=6 * DAY + MINUTE)
+def test_what_went_out_of_date_is_told_until_the_model_was_trained_for_another_reason(
+    here: Settings, sent: list[str]
+) -> None:
+    asked(here, written=60 * DAY)
+    assert len(relaunched(here).stuck) == 1
+    ledger.record(
+        open_store(here), model="churn", decision_id="other", action="kept", from_version=1, to_version=2,
+        actor="retrain", reason="not better", at=datetime.now(UTC),
+    )  # fmt: skip
     assert (relaunched(here), sent) == (Reconciled(True), [])
 
 

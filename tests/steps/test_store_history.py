@@ -139,13 +139,14 @@ def test_recent_checks_are_the_last_windows_that_have_ended_newest_last(store: E
 
 def test_one_incident_is_opened_once_until_it_is_resolved(store: Engine) -> None:
     given = {"model": "churn", "cause": "decay", "tier": "warning", "message": "score fell"}
-    assert [alerts.open_once(store, **given, at=T0 + n * DAY) for n in range(3)] == [True, False, False]
-    assert alerts.open_once(store, **{**given, "cause": "data"}, at=T0)
-    assert alerts.open_once(store, **{**given, "model": "spend"}, at=T0)
-    assert alerts.resolve(store, "churn", "decay", T0 + 3 * DAY)
-    assert not alerts.resolve(store, "churn", "decay", T0 + 4 * DAY)
+    opened = [alerts.open_incident(store, **given, at=T0 + n * DAY)[1] for n in range(3)]
+    assert opened == [True, False, False]
+    assert alerts.open_incident(store, **{**given, "cause": "data"}, at=T0)[1]
+    assert alerts.open_incident(store, **{**given, "model": "spend"}, at=T0)[1]
+    assert alerts.end_incident(store, "churn", "decay", T0 + 3 * DAY)
+    assert not alerts.end_incident(store, "churn", "decay", T0 + 4 * DAY)
     assert [item.cause for item in alerts.history(store, "churn", open_only=True)] == ["data"]
-    assert alerts.open_once(store, **given, at=T0 + 5 * DAY)
+    assert alerts.open_incident(store, **given, at=T0 + 5 * DAY)[1]
     told = [item for item in alerts.history(store, "churn") if item.cause == "decay"]
     assert [(item.opened_at, item.resolved_at) for item in told] == [
         (T0, T0 + 3 * DAY),

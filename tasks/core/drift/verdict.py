@@ -287,14 +287,20 @@ def _worst(outcomes: Sequence[Outcome]) -> Outcome:
     return max(outcomes, key=lambda outcome: _RANK[outcome], default="undecided")
 
 
+_SAYS = {"drift": "drifted", "warn": "changed", "undecided": "could not be judged"}
+
+
 def _explain(features: tuple[FeatureVerdict, ...], absent: tuple[str, ...]) -> str:
     parts = []
-    for outcome, says in (("drift", "drifted"), ("warn", "changed"), ("undecided", "could not be judged")):
-        found = [f for f in features if f.outcome == outcome]
+    inputs = [f for f in features if not f.feature.startswith(SCORE)]
+    for outcome, says in _SAYS.items():
+        found = [f for f in inputs if f.outcome == outcome]
         if found:
             named = "; ".join(f"{f.feature}: {f.reason}" for f in found[:3])
             more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-            parts.append(f"{len(found)} of {len(features)} features {says} ({named}{more})")
+            parts.append(f"{len(found)} of {len(inputs)} features {says} ({named}{more})")
+    scores = [f for f in features if f.feature.startswith(SCORE) and f.outcome in _SAYS]
+    parts += [f"the model's score {_SAYS[f.outcome]} ({f.reason})" for f in scores[:1]]
     if absent:
         parts.append(f"columns absent from the window: {', '.join(absent[:5])}")
-    return ". ".join(parts) or f"none of {len(features)} features differs by more than chance and matters"
+    return ". ".join(parts) or f"none of {len(inputs)} features differs by more than chance and matters"

@@ -120,6 +120,16 @@ def approval_id(version: int) -> str:
     return f"{_APPROVAL}{version}"
 
 
+def approval_cause(version: int) -> str:
+    """Return the cause of the incident that this version waits: each that waits is told of by itself.
+
+    Example:
+        >>> approval_cause(7)
+        'approval v7'
+    """
+    return f"approval v{version}"
+
+
 def promotion_id(version: int, state: str, actor: str, reason: str) -> str:
     """Return the id of a promotion by hand: the same wish in the same state is the same decision.
 

@@ -215,22 +215,27 @@ def _by_checks(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] |
 def _by_age(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
     limit = spec.retrain.max_age
     if limit is None:
-        return "SKIP", "none", _calm(evidence)
+        return "SKIP", "none", _calm(evidence, spec)
     if evidence.champion_trained is None:
-        return "SKIP", "none", f"{_calm(evidence)}; the champion's age is not known"
+        return "SKIP", "none", f"{_calm(evidence, spec)}; the champion's age is not known"
     age = evidence.as_of - evidence.champion_trained
     if age >= parse_duration(limit):  # reached counts, so that 4w with weekly checks is every fourth week
         return "TRAIN", "age", f"the champion is {age.days} days old, its limit is {limit}"
-    return "SKIP", "none", _calm(evidence)
+    return "SKIP", "none", _calm(evidence, spec)
 
 
-def _calm(evidence: Evidence) -> str:
+def _calm(evidence: Evidence, spec: ModelSpec) -> str:
     """Say what calls for nothing, without taking silence for health."""
     told = []
     for name, checks in (("score", evidence.performance), ("inputs", evidence.drift)):
         told.append(f"{name} {_WORDS[name, checks[-1].outcome]}" if checks else f"{name} not checked")
-    newest = [checks[-1].outcome for checks in (evidence.performance, evidence.drift) if checks]
-    few = "; not in enough windows yet" if "drift" in newest else ""
+    least, of = spec.drift.windows
+    bad = [
+        sum(check.outcome == "drift" for check in checks[-of:])
+        for checks in (evidence.performance, evidence.drift)
+        if checks and checks[-1].outcome == "drift"
+    ]
+    few = f"; in {max(bad)} of the {least} windows needed (of the last {of})" if bad else ""
     return "nothing calls for training: " + ", ".join(told) + few
 
 

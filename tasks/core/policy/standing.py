@@ -6,11 +6,16 @@ clock that is wrong, must not start a training nobody wants any more.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from tasks.core.policy.approval import is_by_hand
 
 AHEAD = timedelta(minutes=5)  # how far two honest clocks may differ
 # The server drops an event whose id it saw in the last five minutes, and so does our trigger; a minute more.
 AGAIN = timedelta(minutes=6)
+TRAINED = ("promoted", "kept", "refused", "waiting")  # ledger actions that spent a training
 MOST_SENDS = 5  # a launch that led to nothing so often needs a person, not another launch
 
 
@@ -39,6 +44,43 @@ def objection(
     if now - written_at > valid_for:
         return f"decided {_told(now - written_at)} ago, a decision stands for {_told(valid_for)}"
     return ""
+
+
+class Row(Protocol):
+    """One row of the ledger."""
+
+    @property
+    def decision_id(self) -> str:
+        """Identity of the decision."""
+        ...
+
+    @property
+    def action(self) -> Any:  # Any: a literal of the ledger's own
+        """How the decision ended."""
+        ...
+
+    @property
+    def at(self) -> datetime:
+        """When it counts as done."""
+        ...
+
+
+def overtaken(rows: Iterable[Row], decision_id: str, decided_at: datetime) -> str:
+    """Return why a decision is moot because the model was trained after it was made; nothing while it is not.
+
+    Its evidence is about a champion and rows that another retraining has dealt with since, and every further
+    training is another draw at the gate. What a person moved by hand was no training.
+    """
+    later = (
+        row.decision_id
+        for row in rows
+        if row.action in TRAINED
+        and row.decision_id != decision_id
+        and row.at > decided_at
+        and not is_by_hand(row.decision_id)
+    )
+    other = next(later, None)
+    return f"overtaken by {other}, a retraining after it was decided" if other else ""
 
 
 def due(*, sent_at: datetime | None, now: datetime) -> bool:

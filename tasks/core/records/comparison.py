@@ -12,9 +12,14 @@ from tasks.core.records.text import Ready, bullets, fenced, number, said, signed
 from tasks.core.spec import ModelSpec
 
 _WORDS = {
-    "promote": "the challenger becomes champion",
     "keep": "the champion stays: the challenger is not shown to be better",
     "refuse": "the champion stays: no judgement possible",
+}
+
+_BETTER = {
+    "auto": "the challenger becomes champion",
+    "manual": "the challenger is better and waits for a person",
+    "dry_run": "the challenger would become champion",
 }
 
 
@@ -40,7 +45,8 @@ class Compared(Protocol):
 def comparison_markdown(spec: ModelSpec, compared: Compared) -> str:
     """Return what the gate concluded, the difference drawn, both versions' metrics, and the slices."""
     gate = compared.decision
-    lines = [title(spec, f"{gate.outcome}, {_WORDS[gate.outcome]}"), "", *bullets(gate.reasons), ""]
+    words = _BETTER[spec.gate.promotion] if gate.outcome == "promote" else _WORDS[gate.outcome]
+    lines = [title(spec, f"{gate.outcome}, {words}"), "", *bullets(gate.reasons), ""]
     lines += _drawn(spec, gate)
     lines += _metrics(spec, compared)
     if gate.slices:
