@@ -51,7 +51,12 @@ def build(kind: str, name: str, text: str, environ: Mapping[str, str]) -> Block:
     except ValidationError as err:
         wrong = sorted({".".join(map(str, fault["loc"])) or "the whole" for fault in err.errors()})
         raise SpecError(f"{where}: wrong {', '.join(wrong)}", chosen.holds, "correct the variable") from None
-    except (ValueError, TypeError, KeyError) as err:  # from None: the text of these may hold the secret
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as err:  # from None: the text of these may hold the secret
         raise SpecError(f"{where}: {type(err).__name__}", chosen.holds, "correct the variable") from None
     _refuse_unknown(block, where)
     return block

@@ -20,7 +20,7 @@ _UNKNOWN_TO_SERVER = ("email",)  # our own kind of block: a server has no code o
 
 @dataclass(frozen=True)
 class Found:
-    """What a server has: types of its pools by name, our deployments by name, our automations, as JSON; and blocks' ids.
+    """What a server has: pools' types, our deployments and automations as JSON, blocks' ids; by name.
 
     A name of an automation may come twice: a deployment that was deleted by hand leaves its triggers behind.
     """
@@ -92,8 +92,8 @@ def far_pools(deployments: Sequence[Deployment], found: Found, code: str) -> lis
     """Return what to say about deployments whose workers would look for the code in this machine's folder."""
     pools = {one.pool for one in deployments if one.written.get("pull") is None}
     return [
-        f"pool {pool} is of type {kind}: its workers will look for the code in {code}, a folder of this machine; "
-        "say with --code where it stands for them, or declare pull steps"
+        f"pool {pool} is of type {kind}: its workers will look for the code in {code}, a folder of this "
+        "machine; say with --code where it stands for them, or declare pull steps"
         for pool, kind in sorted(found.pools.items())
         if pool in pools and kind != "process"
     ]

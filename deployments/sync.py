@@ -105,7 +105,7 @@ def _as_it_runs(one: Deployment, found: Found, code: str) -> dict[str, Any]:  # 
     """Return the deployment as written, with what a person switched off on the server still off."""
     written = {**one.written, "pull": pull_steps(one, code)}
     there = found.deployments.get(one.full_name)
-    if there and "paused" not in written:
+    if there and written.get("paused") is None:
         written["paused"] = there["paused"]
     off = {automation["name"] for automation in found.automations if not automation["enabled"]}
     triggers = written.get("triggers") or []

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import secrets
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
+
+from pydantic import ValidationError
 
 if __name__ == "__main__":  # run as a file: imports start at the repository, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from deployments.local import processes
+from deployments.local.deploying import deploy, look_again
 from deployments.local.health import answers
+from deployments.local.listening import Owner, owner, port_of
 from deployments.local.logs import tail
 from deployments.local.place import (
     Place,
@@ -27,72 +33,142 @@ from deployments.local.place import (
     write_env_file,
 )
 from deployments.local.ports import HOST, choose_ports
-from deployments.local.record import Record, forget_record, only_one, read_record, write_record
+from deployments.local.record import Record, Running, forget_record, only_one, read_record, write_record
 from deployments.local.services import USUAL_PORTS, services
-from deployments.local.supervise import CannotStart, Stopped, Supervisor, listen, say
+from deployments.local.shown import hint, table
+from deployments.local.supervise import CannotStart, PortTaken, Stopped, Supervisor, listen, say
+from deployments.local.turn import my_turn
+from tasks.core.errors import SpecError, StoreError, WorkflowError
 
-SYNC = Path(__file__).with_name("sync.py")
-DEPLOY_SECONDS = 900.0
-STARTED, FAILED, REFUSED, NOTHING_RUNS = 0, 1, 2, 3
+STARTED, FAILED, REFUSED, NOTHING_RUNS, INTERRUPTED = 0, 1, 2, 3, 130
+UP_ALREADY = "found everything up already; to do: `make status` shows it, `make down` ends it\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 refused, 3 nothing runs."""
+    """Run a command and return its exit code: 0 done, 1 failed, 2 refused, 3 nothing runs, 130 Ctrl-C."""
     args = _parser().parse_args(argv)
     args.file = args.file or ["prefect.yaml"]
-    place = this_place()
-    if args.command == "status":
-        return status(place)
-    if args.command == "down":
-        return down(place)
-    missing = [name for name in args.file if not Path(name).is_file()]
-    if missing and not args.no_deploy:
-        sys.stderr.write(f"found no {missing[0]} in {place.folder}; expected a file with deployments; "
-                         "to do: go to the folder of prefect.yaml, or name it with --file\n")  # fmt: skip
+    try:
+        return _run(args, sys.argv[1:] if argv is None else argv)
+    except WorkflowError as err:
+        sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return REFUSED
-    make_folders(place)
-    return detach(place, sys.argv[1:] if argv is None else argv) if args.detach else up(place, args)
+    except KeyboardInterrupt:  # before anything was started
+        return INTERRUPTED
+
+
+def _run(args: argparse.Namespace, words: Sequence[str]) -> int:
+    place = _checked_place()
+    if args.command == "up":
+        missing = [name for name in args.file if not Path(name).is_file()]
+        if missing and not args.no_deploy:
+            sys.stderr.write(f"found no {missing[0]} in {place.folder}; expected a file with deployments; "
+                             "to do: go to the folder of prefect.yaml, or name it with --file\n")  # fmt: skip
+            return REFUSED
+        _make_folders(place)
+        return detach(place, words) if args.detach else up(place, args)
+    try:
+        return status(place) if args.command == "status" else down(place)
+    except (PermissionError, NotADirectoryError) as err:
+        raise _closed(place, err) from err
+
+
+def _make_folders(place: Place) -> None:
+    try:
+        make_folders(place)
+    except OSError as err:
+        raise _closed(place, err) from err
+
+
+def _closed(place: Place, err: OSError) -> StoreError:
+    return StoreError(
+        f"the state folder {place.root} closed to us ({type(err).__name__})", "a folder we may write",
+        "correct its rights, or name another with EVERGREEN_STATE_DIR",
+    )  # fmt: skip
 
 
 def up(place: Place, args: argparse.Namespace) -> int:
     """Start everything and keep it running until Ctrl-C or `down`."""
     with only_one(place) as mine:
         if not mine:
-            sys.stderr.write(
-                "found everything up already; to do: `make status` shows it, `make down` ends it\n"
-            )
+            sys.stderr.write(UP_ALREADY)
             return REFUSED
         end_leftovers(place)
-        ports, changed = choose_ports(place.own / "ports.json", USUAL_PORTS)
-        for sentence in changed:
-            say(sentence)
-        supervisor = _supervisor(place, ports)
-        listen(supervisor)
+        stop = Event()
         try:
-            _bring_up(supervisor, ports, args)
-            supervisor.watch()
+            try:
+                return _kept_up(place, args, stop)
+            except PortTaken as err:  # before anything was deployed there: once more, with other ports
+                say(f"{err}; trying that now")
+                return _kept_up(place, args, stop)
         except Stopped:
-            pass
+            return STARTED
         except CannotStart as err:
             say(str(err))
             return FAILED
-        finally:
-            supervisor.stop_all()
-            forget_record(place)
-            say("everything has ended")
+
+
+def _kept_up(place: Place, args: argparse.Namespace, stop: Event) -> int:
+    """Start everything on ports of its own and keep it running; raises PortTaken only while it starts."""
+    with contextlib.ExitStack() as stack:
+        with my_turn(say, stop):
+            ports, changed = choose_ports(place.own / "ports.json", USUAL_PORTS)
+            for sentence in changed:
+                say(sentence)
+            supervisor = _supervisor(place, ports)
+            supervisor.stop = stop
+            stack.callback(_end, supervisor)
+            listen(supervisor)
+            say("starting; the first time takes a minute or two")
+            supervisor.start_all(services(ports, supervisor.environment))
+        try:
+            _deploy(supervisor, args)
+            supervisor.watch()
+        except PortTaken as err:
+            say(str(err))
+            return FAILED
     return STARTED
+
+
+def _end(supervisor: Supervisor) -> None:
+    supervisor.stop_all()
+    forget_record(supervisor.place)
+    say("everything has ended")
 
 
 def detach(place: Place, argv: Sequence[str]) -> int:
     """Start everything in the background; return when it stands, or say why it does not."""
     log = place.logs / "up.log"
-    log.unlink(missing_ok=True)
+    with only_one(place) as free:
+        if not free:
+            sys.stderr.write(UP_ALREADY)
+            return REFUSED
+        log.unlink(missing_ok=True)  # nobody writes it now
     command = [sys.executable, __file__, *(one for one in argv if one != "--detach")]
     started = processes.start(command, os.environ, log, place.folder)
+    try:
+        return _until_it_stands(place, started, log)
+    except KeyboardInterrupt:
+        sys.stderr.write("ending what was started\n")
+        return _give_up(started)
+
+
+def _give_up(started: subprocess.Popen[bytes]) -> int:
+    """End a background that does not stand yet: in order, and at once when asked again."""
+    while True:
+        started.terminate()
+        try:
+            started.wait()
+        except KeyboardInterrupt:
+            continue
+        return INTERRUPTED
+
+
+def _until_it_stands(place: Place, started: subprocess.Popen[bytes], log: Path) -> int:
     while (code := started.poll()) is None:
         record = read_record(place)
         if record and record.pid == started.pid and record.ready:
-            sys.stdout.write(f"{table(record)}\n{_hint(place, record)}\n")
+            sys.stdout.write(f"{table(record)}\n{hint(place, record)}\n")
             return FAILED if record.failed else STARTED
         time.sleep(0.1)
     sys.stderr.write(f"{tail(log, 30)}\n")
@@ -108,10 +184,18 @@ def status(place: Place) -> int:
         sys.stdout.write(f"nothing runs here{more}\n")
         return NOTHING_RUNS
     for one in record.services:
-        well = one.identity.is_alive() and answers(one.health, {})
-        one.state = "well" if well else ("silent" if one.identity.is_alive() else "died")
-    sys.stdout.write(f"{table(record)}\n{_hint(place, record)}\n")
+        one.state = _state(one)
+    if record.failed and all(one.state == "well" for one in record.services):
+        look_again(place, record)
+    sys.stdout.write(f"{table(record)}\n{hint(place, record)}\n")
     return STARTED if all(one.state == "well" for one in record.services) else FAILED
+
+
+def _state(one: Running) -> str:
+    if not one.identity.is_alive():
+        return "died"
+    ours = owner(port_of(one.health), one.pid) in (Owner.OURS, Owner.UNKNOWN)
+    return "well" if answers(one.health, {}) and ours else "silent"
 
 
 def down(place: Place) -> int:
@@ -147,19 +231,6 @@ def end_leftovers(place: Place, token: str = "") -> int:
     return len(left)
 
 
-def table(record: Record) -> str:
-    """Return what runs as a table with addresses."""
-    now = datetime.now(UTC).timestamp()
-    rows: list[tuple[str, ...]] = [("service", "state", "pid", "up for", "restarts", "address")]
-    for one in record.services:
-        minutes = f"{(now - one.since) / 60:.0f} min"
-        where = one.page or "-"
-        rows.append((one.name, one.state, str(one.pid), minutes, str(one.restarts), where))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in [*lines, "", f"deployments: {record.deployed or 'not yet'}"])
-
-
 def _supervisor(place: Place, ports: dict[str, int]) -> Supervisor:
     api = f"http://{HOST}:{ports['server']}/api"
     me, token = processes.identity(os.getpid()), secrets.token_hex(8)
@@ -170,42 +241,30 @@ def _supervisor(place: Place, ports: dict[str, int]) -> Supervisor:
     return Supervisor(place, service_environment(os.environ, shared, token), record, say)
 
 
-def _bring_up(supervisor: Supervisor, ports: dict[str, int], args: argparse.Namespace) -> None:
+def _deploy(supervisor: Supervisor, args: argparse.Namespace) -> None:
     record = supervisor.record
-    say("starting; the first time takes a minute or two")
-    supervisor.start_all(services(ports, supervisor.environment))
-    record.deployed = "left as they are (--no-deploy)"
-    if not args.no_deploy:
+    if args.no_deploy:
+        record.deployed = "left as they are (--no-deploy)"
+    else:
         say("deploying")
-        record.failed = not _deploy(supervisor, args.file)
-        log = supervisor.place.logs / "deploy.log"
-        names = ", ".join(args.file)
-        record.deployed = f"FAILED, see {log}\n{tail(log)}" if record.failed else f"those of {names}"
+        deploy(supervisor, args.file)
     record.ready = True
     write_record(supervisor.place, record)
-    say(f"up\n\n{table(record)}\n{_hint(supervisor.place, record)}\n\nCtrl-C ends everything.")
+    say(f"up\n\n{table(record)}\n{hint(supervisor.place, record)}\n\nCtrl-C ends everything.")
 
 
-def _deploy(supervisor: Supervisor, files: list[str]) -> bool:
-    (supervisor.place.logs / "deploy.log").unlink(missing_ok=True)
-    prefect = str(Path(sys.executable).parent / "prefect")
-    commands: list[tuple[str, ...]] = [
-        (prefect, "--no-prompt", "deploy", "--all", "--prefect-file", name) for name in files
-    ]
-    if SYNC.exists():
-        commands = [(sys.executable, str(SYNC), *(part for name in files for part in ("--file", name)))]
-    return all(supervisor.run("deploy", command, DEPLOY_SECONDS) == 0 for command in commands)
+def _checked_place() -> Place:
+    """Return the place of the working directory.
 
-
-def _hint(place: Place, record: Record) -> str:
-    return (
-        f"\nin another terminal: . {_short(place.env_file)}      "
-        f"(or: export PREFECT_API_URL={record.api})\nlogs: {_short(place.logs)}"
-    )
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    Raises:
+        SpecError: naming the setting that cannot be right; its value may be a secret and is not shown.
+    """
+    try:
+        return this_place()
+    except ValidationError as err:
+        first = err.errors(include_input=False, include_url=False)[0]
+        name = f"EVERGREEN_{'_'.join(map(str, first['loc'])).upper()}"
+        raise SpecError(f"a wrong {name}", str(first["msg"]), "correct or unset it") from err
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """Telling the service that deploys models of every promotion and rollback, signed.
 
 What it gets is `POST` with the JSON `{"model", "version", "from_version", "action", "decision_id", "digest",
-"at", "sequence"}` and two headers. A receiver checks them before it believes anything, for example with Flask:
+"at", "sequence"}` and two headers. A receiver checks them before it believes anything, here with Flask:
 
     from tasks.core.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, verify
 

@@ -20,12 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.clock import now_or
 from tasks.core.errors import WorkflowError
+from tasks.core.records.again import command_again
 from tasks.core.records.failure import (
     Cause,
     Failure,
     cause_of_crash,
     cause_of_error,
-    command_again,
     described_source,
     failure_markdown,
     model_name,

@@ -26,6 +26,9 @@ _MEMORY = {
     16_384: range(32_768, 122_881, 8192),
 }
 _SECRET = r"arn:aws:secretsmanager:[\w-]+:\d{12}:secret:\S+"  # noqa: S105 -- the shape of a name, no secret
+_ECR = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com/(?P<name>[^:@]+)"
+)
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,15 @@ class Place:
             raise ValueError(f"cpu {self.cpu} with memory {self.memory}: Fargate offers {hint}")
 
     @property
-    def repository(self) -> str:
-        """Name of the image's repository in ECR, without registry, tag and digest."""
-        return re.sub(r"(@sha256:.*|:[^/:]*)$", "", self.image).partition("/")[2] or self.image
+    def image_arn(self) -> str:
+        """ARN of the image's repository in ECR, which may be another account's; empty for another registry."""
+        found = _ECR.match(self.image)
+        return f"arn:aws:ecr:{found['region']}:{found['account']}:repository/{found['name']}" if found else ""
+
+    @property
+    def secret_arns(self) -> list[str]:
+        """ARNs of the secrets themselves: without the JSON key, stage and version that may follow."""
+        return sorted({":".join(arn.split(":")[:7]) for arn in self.secrets.values()})
 
     @property
     def execution_role(self) -> str:

@@ -59,13 +59,13 @@ def policies(place: Place) -> dict[str, Any]:  # Any: JSON
     """Return every policy by its file's name, filled in for this place."""
     values = {name: getattr(place, name) for name in Place.__dataclass_fields__}
     values |= {"execution_role": place.execution_role, "task_role": place.task_role}
-    values |= {"repository": place.repository, "secrets": sorted(set(place.secrets.values()))}
+    values |= {"image_arn": place.image_arn, "secrets": place.secret_arns}
     found = {
         path.name: _filled(json.loads(path.read_text("utf-8")), values)
         for path in sorted(POLICIES.glob("*.json"))
     }
-    for policy in found.values():  # a statement about no secrets would be invalid
-        policy["Statement"] = [one for one in policy["Statement"] if one.get("Resource") != []]
+    for policy in found.values():  # a statement about no secrets, or no image in ECR, would be invalid
+        policy["Statement"] = [one for one in policy["Statement"] if one.get("Resource") not in ([], "")]
     return found
 
 

@@ -15,7 +15,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 OURS = ("EVERGREEN_", "PREFECT_", "MLFLOW_", "AWS_")  # whose `_FILE` is ours to read
-NOT_SECRET = frozenset({"AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"})
+# Settings of others that are paths and end like ours.
+NOT_SECRET = frozenset(
+    {
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_CONFIG_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "PREFECT_API_SSL_CERT_FILE",
+        "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_CA_FILE",
+        "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_CERT_FILE",
+        "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_KEY_FILE",
+    }
+)
 PLACEHOLDER = re.compile(r"\{secret:([A-Za-z0-9_-]+)\}")
 
 

@@ -43,14 +43,20 @@ class Place:
 
 
 def this_place() -> Place:
-    """Return the place of the working directory."""
-    return Place(Path.cwd().resolve(), Settings().root)
+    """Return the place of the working directory; nothing is made there."""
+    return Place(Path.cwd().resolve(), Settings().state_dir.expanduser().resolve())
 
 
 def make_folders(place: Place) -> None:
-    """Make the folders that `make up` writes to, closed to everyone else."""
-    for made in (place.own, place.logs):
+    """Make the folders that `make up` writes to, closed to everyone else.
+
+    Raises:
+        OSError: when one cannot be made or written.
+    """
+    for made in (place.root, place.own, place.logs):
         made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(made, os.W_OK | os.X_OK):
+            raise PermissionError(made)
 
 
 def shared_environment(
@@ -104,6 +110,8 @@ def write_env_file(place: Place, shared: Mapping[str, str]) -> None:
             lines.append(f"# {name} holds a password and is not kept here: set it as you did for `make up`")
         else:
             lines.append(f"export {name}={shlex.quote(value)}")
+    tools = shlex.quote(str(Path(sys.executable).parent))  # where `prefect` is; first, and only once
+    lines.append(f'case "$PATH" in {tools}:*) ;; *) export PATH={tools}:"$PATH" ;; esac')
     place.env_file.unlink(missing_ok=True)
     place.env_file.touch(mode=0o600)
     place.env_file.write_text("\n".join(lines) + "\n")

@@ -40,11 +40,12 @@ class Identity:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the process table."""
+    """One line of the process table; the session is known on Linux only."""
 
     pid: int
     parent: int
     group: int
+    session: int = 0
 
 
 def identity(pid: int) -> Identity:
@@ -80,6 +81,11 @@ def group_of(pid: int, token: str) -> list[Identity]:
     """Return the living members of the process group that `pid` leads or led, if they carry the token."""
     members = {row.pid for row in table() if row.group == pid}
     return [one for one in marked(token) if one.pid in members]
+
+
+def in_session(leader: int) -> list[int]:
+    """Return the ids of the processes in the session or the group that `leader` leads or led."""
+    return [row.pid for row in table() if leader in (row.session, row.group)]
 
 
 def end(ones: Iterable[Identity], *, grace: float) -> int:
@@ -122,7 +128,7 @@ def table() -> list[Row]:
     rows = []
     for path in PROC.iterdir():
         if path.name.isdigit() and (fields := _stat(int(path.name))):
-            rows.append(Row(int(path.name), int(fields[1]), int(fields[2])))
+            rows.append(Row(int(path.name), *map(int, fields[1:4])))
     return rows
 
 

@@ -58,6 +58,7 @@ class Record:
         ready: whether everything stands and is deployed.
         deployed: what became of the deployments, as a sentence.
         failed: whether deploying failed.
+        files: the files whose deployments were asked for.
         services: what it started.
     """
 
@@ -68,6 +69,7 @@ class Record:
     ready: bool = False
     deployed: str = ""
     failed: bool = False
+    files: list[str] = field(default_factory=list)
     services: list[Running] = field(default_factory=list)
 
     @property

@@ -14,7 +14,9 @@ from threading import Event
 
 from deployments.local import logs, processes
 from deployments.local.health import answers, runs_in_the_middle
+from deployments.local.listening import Owner, owner, port_of
 from deployments.local.place import Place
+from deployments.local.ports import is_free
 from deployments.local.record import Record, Running, write_record
 from deployments.local.services import Service
 
@@ -24,6 +26,7 @@ SILENT_FOR = 120.0  # seconds without an answer after which a living process is 
 LONGEST_WAIT = 60.0  # seconds before a service that keeps dying is tried again
 STEADY_AFTER = 120.0  # seconds after which an earlier death no longer counts
 GRACE = 10.0  # seconds a process has to end by itself
+STEADY_FOR = 2.0  # seconds a process has to outlive an answer where the system does not tell who gave it
 
 
 class Stopped(Exception):
@@ -32,6 +35,10 @@ class Stopped(Exception):
 
 class CannotStart(Exception):
     """A service did not come up; the text says which, why, and the end of its log."""
+
+
+class PortTaken(CannotStart):
+    """Somebody else listens on the port of a service; nothing may be sent there."""
 
 
 @dataclass
@@ -73,6 +80,7 @@ class Supervisor:
 
         Raises:
             CannotStart: when one ends or stays silent.
+            PortTaken: when somebody else got the port of one first.
             Stopped: when somebody asked for an end meanwhile.
         """
         for service in wanted:
@@ -80,11 +88,16 @@ class Supervisor:
                 self._await(needed)
             self.kept.append(self._start(service))
             self._write()
-        for one in self.kept:
+        for one in [*self.kept, *self.kept]:  # again: the first may have died while the last was waited for
             self._await(one)
 
     def watch(self) -> None:
-        """Keep everything running until `stop` is set."""
+        """Keep everything running until `stop` is set.
+
+        Raises:
+            PortTaken: when the port of a service that was down is somebody else's now: the others would go on
+                with a stranger's service, and a worker would run what a stranger deploys.
+        """
         looked = 0.0
         while not self.stop.wait(0.2):
             now = time.monotonic()
@@ -142,17 +155,23 @@ class Supervisor:
     def _await(self, one: Kept) -> None:
         deadline = time.monotonic() + PATIENCE
         log = self.place.logs / f"{one.service.name}.log"
-        while not self._is_ready(one.service):
-            if self.stop.wait(0.2):
-                raise Stopped
-            code = one.process.poll()
+        since: float | None = None  # when it first answered
+        while True:
+            code = one.process.poll()  # looked at first: whoever has the port answers for a dead one, too
+            if code is not None:
+                _refuse_another(one)
             if code is not None or time.monotonic() > deadline:
                 why = f"ended with {code}" if code is not None else f"did not answer in {PATIENCE:g} s"
                 raise CannotStart(f"{one.service.name} {why}; {log} ends\n{logs.tail(log)}")
+            since = (since or time.monotonic()) if self._answers(one.service) else None
+            if since is not None and _is_its_own(one, since):
+                break
+            if self.stop.wait(0.2):
+                raise Stopped
         one.running.state, one.last_well = "well", time.monotonic()
         self._write()
 
-    def _is_ready(self, service: Service) -> bool:
+    def _answers(self, service: Service) -> bool:
         urls = [service.health, *([service.ready] if service.ready else [])]
         return all(answers(url, self.environment, timeout=2) for url in urls)
 
@@ -168,6 +187,7 @@ class Supervisor:
         if one.due is not None and now >= one.due:
             # What is left of its own group would hold the port; runs of a worker have groups of their own.
             processes.end(processes.group_of(one.running.pid, self.record.token), grace=1)
+            _refuse_another(one)
             wait, restarts = min(2 * one.wait, LONGEST_WAIT), one.running.restarts + 1
             again = self._start(one.service, restarts)
             one.process, one.running, one.last_well, one.began = again.process, again.running, now, now
@@ -178,6 +198,8 @@ class Supervisor:
         if one.due is not None:
             return
         before, now = one.running.state, time.monotonic()
+        if owner(port_of(one.service.health), one.running.pid) is Owner.ANOTHER:
+            raise _taken(one.service)
         if answers(one.service.health, self.environment):
             one.running.state, one.last_well = "well", now
         elif before == "well":
@@ -212,6 +234,35 @@ class Supervisor:
     def _write(self) -> None:
         self.record.services = [one.running for one in self.kept]
         write_record(self.place, self.record)
+
+
+def _is_its_own(one: Kept, since: float) -> bool:
+    """Return whether the answers that came since then are this very process's.
+
+    Raises:
+        PortTaken: when they are somebody else's.
+    """
+    who = owner(port_of(one.service.health), one.running.pid)
+    if who is Owner.ANOTHER:
+        raise _taken(one.service)
+    steady = time.monotonic() - since >= STEADY_FOR
+    return one.process.poll() is None and (who is Owner.OURS or (who is Owner.UNKNOWN and steady))
+
+
+def _refuse_another(one: Kept) -> None:
+    """Raise PortTaken when the port of a service that has ended is held by somebody else."""
+    port = port_of(one.service.health)
+    who = owner(port, one.running.pid)
+    if who is Owner.ANOTHER or (who is Owner.UNKNOWN and not is_free(port)):
+        raise _taken(one.service)
+
+
+def _taken(service: Service) -> PortTaken:
+    port = port_of(service.health)
+    return PortTaken(
+        f"found port {port} of {service.name} taken by another process; expected it to be ours; "
+        "to do: `make up` again, it takes another port"
+    )
 
 
 def listen(supervisor: Supervisor) -> None:

@@ -65,7 +65,7 @@ def opening(model: str, cause: str, tier: Tier, text: str, *, key: str, link: st
         'column x is gone'
     """
     said = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
-    body = f"{said}\nTo do: {_TODO.get(cause, _TODO_ELSE)}."
+    body = f"{said}\nTo do: {_todo(cause)}."
     return Message(model, cause, tier, f"[{tier}] {model}: {cause}", _linked(body, link), key, link)
 
 
@@ -81,6 +81,11 @@ def resolution(opened: Message, *, link: str = "") -> Message:
         opened.model, opened.cause, opened.tier, f"[resolved] {opened.model}: {opened.cause}",
         _linked(body, link), opened.key, link, ends=True,
     )  # fmt: skip
+
+
+def _todo(cause: str) -> str:
+    # Each version that waits is an incident of its own, "approval v7"; what to do is the same.
+    return _TODO.get("approval" if cause.startswith("approval") else cause, _TODO_ELSE)
 
 
 def _linked(body: str, link: str) -> str:

@@ -112,8 +112,8 @@ def due(
 ) -> list[Delivery]:
     """Return what waits to be sent by now, oldest first, save for the channels in `without`."""
     waiting = (deliveries.c.model == model, deliveries.c.done_at.is_(None), deliveries.c.next_at <= now)
-    waiting = (*waiting, deliveries.c.channel.not_in(list(without)))
-    query = sa.select(deliveries).where(*waiting).order_by(deliveries.c.id).limit(most)
+    told = deliveries.c.channel.not_in(list(without))
+    query = sa.select(deliveries).where(*waiting, told).order_by(deliveries.c.id).limit(most)
     with reading(engine) as connection:
         return _rows(connection, query)
 

@@ -45,48 +45,6 @@ def again_unless_refused(task_: object, run: object, state: Any) -> bool:  # Any
     return not isinstance(state.result(raise_on_failure=False), PromotionRefused | SpecError)
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=2,
-    retry_condition_fn=again_unless_refused,
-    timeout_seconds=600,
-    cache_policy=NO_CACHE,
-)
-def move_champion(
-    spec: ModelSpec,
-    version: Version,
-    *,
-    actor: str,
-    reason: str,
-    decision_id: str,
-    as_of: datetime,
-    expected: int | Literal["unset"] | None = UNSET,
-    action: Literal["promoted", "rolled_back"] = "promoted",
-    note: Mapping[str, Any] | None = None,  # Any: JSON
-    settings: Settings | None = None,
-) -> Promotion:
-    """Return the promotion after the champion alias points at this version and the ledger says so.
-
-    See `move`, which does it.
-
-    Raises:
-        PromotionRefused: when another version serves than `expected`, or this one serves already.
-        RegistryError: when the version cannot be believed, or the registry or ledger does not answer.
-    """
-    return move(
-        spec,
-        version,
-        actor=actor,
-        reason=reason,
-        decision_id=decision_id,
-        as_of=as_of,
-        expected=expected,
-        action=action,
-        note=note,
-        settings=settings,
-    )
-
-
 def move(
     spec: ModelSpec,
     version: Version,
@@ -146,6 +104,17 @@ def move(
     return Promotion(
         name, row.from_version, version.number, row.action, row.decision_id, row.actor, row.reason, row.at
     )
+
+
+move_champion = task(
+    name="move_champion",
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=again_unless_refused,
+    timeout_seconds=600,
+    cache_policy=NO_CACHE,
+)(move)
+"""`move` as a step of a flow."""
 
 
 def probe(version: Version, place: Settings, also: Iterable[str] = ()) -> dict[str, Any]:  # Any: JSON

@@ -142,7 +142,9 @@ def test_the_deployments_of_the_demo_are_there_and_a_second_deploy_changes_nothi
     before = on_server(place)
     retrain = before["deployments"]["retrain"]
     assert retrain["entrypoint"] == "flows.retrain.retrain"
-    assert retrain["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert retrain["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    for flow in ("score", "detect_drift"):  # what the twenty late runs below are started as
+        assert before["deployments"][flow]["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     assert retrain["global_concurrency_limit"]["limit"] == 1
     assert set(retrain["tags"]) == {"evergreen", "model:demo", "flow:retrain"}
     assert retrain["parameters"] == {"spec": DEMO}

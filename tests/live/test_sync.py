@@ -125,7 +125,17 @@ def test_a_fresh_server_gets_pool_deployments_and_automations_and_a_second_sync_
     sync(place)
     there = deployments(place)
     assert set(there) == {"foreign/demo", *(f"{flow}/demo" for flow in DEPLOYED)}
-    assert there["retrain/demo"]["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    collisions = {
+        name: one["concurrency_options"]["collision_strategy"]
+        for name, one in there.items()
+        if name != "foreign/demo"
+    }
+    assert collisions == {
+        "score/demo": "CANCEL_NEW",
+        "monitor/demo": "CANCEL_NEW",
+        "retrain/demo": "ENQUEUE",
+    }
+    assert there["score/demo"]["job_variables"] == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}}
     assert place.get("/work_pools/evergreen")["type"] == "process"
     assert {
         "evergreen: silent runs are crashed",
@@ -199,6 +209,32 @@ def test_what_a_person_paused_or_switched_off_stays_so_when_it_changes(synced: L
     # Back on, for the tests after this one.
     httpx.patch(schedule, json={"active": True})
     httpx.post(f"{path}/{score['id']}/resume_deployment")
+
+
+def test_what_the_file_says_of_pauses_wins_over_the_server(synced: Live) -> None:
+    def off(by_flow: dict[str, dict[str, Any]]) -> None:
+        by_flow["score"]["paused"] = True
+        by_flow["monitor"]["schedules"][0]["active"] = False
+
+    change(synced, off)
+    said = sync(synced)
+    assert "paused" in said
+    there = deployments(synced)
+    assert there["score/demo"]["paused"] is True
+    assert there["monitor/demo"]["schedules"][0]["active"] is False
+    watches = {"evergreen: demo: score is overdue", "evergreen: demo: monitor is overdue"}
+    assert not watches & set(automations(synced))
+
+    def on(by_flow: dict[str, dict[str, Any]]) -> None:
+        by_flow["score"]["paused"] = False
+        by_flow["monitor"]["schedules"][0]["active"] = True
+
+    change(synced, on)
+    sync(synced)
+    there = deployments(synced)
+    assert there["score/demo"]["paused"] is False
+    assert there["monitor/demo"]["schedules"][0]["active"] is True
+    assert watches <= set(automations(synced))
 
 
 def test_another_models_deployments_are_left_alone_until_asked(synced: Live) -> None:

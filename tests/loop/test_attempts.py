@@ -17,19 +17,10 @@ import flows.retrain
 from tasks.core.spec import ModelSpec
 from tasks.store import ledger
 from tasks.store.engine import open_store
-from tests.loop.plainly import plainly
 from tests.make import START, make_frame
 
 DAY = timedelta(days=1)
 Retrain = Callable[..., Any]
-
-
-@pytest.fixture
-def retrain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Retrain:
-    plainly(monkeypatch)
-    monkeypatch.setenv("EVERGREEN_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("EVERGREEN_THREADS", "1")
-    return flows.retrain.retrain
 
 
 def written(spec: ModelSpec, frame: pd.DataFrame) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,20 +18,11 @@ from tasks.reconcile import relaunch_unanswered
 from tasks.settings import Settings
 from tasks.store import alerts, ledger, registry
 from tasks.store.engine import open_store
-from tests.loop.plainly import plainly
 from tests.make import START
 
 DAY = timedelta(days=1)
 AS_OF = START + 30 * DAY
 Retrain = Callable[..., Any]
-
-
-@pytest.fixture
-def retrain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Retrain:
-    plainly(monkeypatch)
-    monkeypatch.setenv("EVERGREEN_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("EVERGREEN_THREADS", "1")
-    return flows.retrain.retrain
 
 
 def dying(*args: object, **kwargs: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def test_each_variable_becomes_its_block() -> None:
     assert blocks["discord-webhook/ml"].webhook_token.get_secret_value() == CANARY
     assert blocks["mattermost-webhook/ml"].hostname == "chat.example.com"
     assert blocks["mattermost-webhook/ml"].token.get_secret_value() == CANARY
+    assert blocks["mattermost-webhook/ml"].secure is True, "or the token travels in clear"
     bucket = blocks["s3-bucket/ml"]
     assert (bucket.bucket_name, bucket.bucket_folder) == ("bucket", "some/prefix")
     assert bucket.credentials.aws_secret_access_key.get_secret_value() == CANARY
@@ -67,6 +69,31 @@ def test_a_value_may_stand_in_a_file(tmp_path: Path) -> None:
     assert block.get() == CANARY
     with pytest.raises(SpecError, match="EVERGREEN_BLOCK_SECRET_CRM_FILE: FileNotFoundError"):
         blocks_of({"EVERGREEN_BLOCK_SECRET_CRM_FILE": str(tmp_path / "absent")})
+    (tmp_path / "binary").write_bytes(b"\xff\xfe" + CANARY.encode())
+    with pytest.raises(SpecError, match="EVERGREEN_BLOCK_SECRET_CRM_FILE: UnicodeDecodeError") as refused:
+        blocks_of({"EVERGREEN_BLOCK_SECRET_CRM_FILE": str(tmp_path / "binary")})
+    assert refused.value.__suppress_context__, "a traceback would show the bytes"
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(SpecError, match="EVERGREEN_BLOCK_SECRET_CRM_FILE without a value"):
+        blocks_of({"EVERGREEN_BLOCK_SECRET_CRM_FILE": str(tmp_path / "empty")})
+
+
+def test_a_value_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(CANARY)
+    given = {
+        "EVERGREEN_BLOCK_SECRET_CRM": CANARY,
+        "EVERGREEN_BLOCK_SECRET_CRM_FILE": str(tmp_path / "secret"),
+    }
+    with pytest.raises(
+        SpecError, match="both EVERGREEN_BLOCK_SECRET_CRM and EVERGREEN_BLOCK_SECRET_CRM_FILE"
+    ):
+        blocks_of(given)
+
+
+def test_mattermost_as_json_is_secure_as_well() -> None:
+    fields = {"hostname": "chat.example.com", "token": CANARY}
+    (block,) = blocks_of({"EVERGREEN_BLOCK_MATTERMOST_ML": json.dumps(fields)}).values()
+    assert block.secure is True
 
 
 @pytest.mark.parametrize(
@@ -80,6 +107,31 @@ def test_a_value_may_stand_in_a_file(tmp_path: Path) -> None:
         ("EVERGREEN_BLOCK_S3_ML", f"https://{CANARY}", "s3://bucket/prefix"),
         ("EVERGREEN_BLOCK_AWS_ML", "env", "credentials from AWS_ACCESS_KEY_ID"),
         ("EVERGREEN_BLOCK_MATTERMOST_ML", f"https://chat.example.com/{CANARY}", "https://host/hooks/token"),
+        (
+            "EVERGREEN_BLOCK_MATTERMOST_ML",
+            f'{{"hostname": "h", "token": "{CANARY}", "secure": false}}',
+            "ValueError",
+        ),
+        ("EVERGREEN_BLOCK_SECRET_CRM", " ", "without a value"),
+        ("EVERGREEN_BLOCK_SECRET_CRM", f'{{"value": "x", "pasword": "{CANARY}"}}', "field 'pasword'"),
+        (
+            "EVERGREEN_BLOCK_EMAIL_ML",
+            f'{{"host": "h", "sender": "a@b.c", "to": ["d@e.f"], "pasword": "{CANARY}"}}',
+            "did you mean 'password'",
+        ),
+        (
+            "EVERGREEN_BLOCK_S3_ML",
+            '{"bucket_name": "b", "credentials": {"aws_access_key_id": "A", "aws_secret_access_key": "S", '
+            f'"aws_sesion_token": "{CANARY}"}}}}',
+            "did you mean 'aws_session_token'",
+        ),
+        ("EVERGREEN_BLOCK_SLACK_ML", f'{{"url": "http://hooks.slack.com/{CANARY}"}}', "https:// webhook"),
+        (
+            "EVERGREEN_BLOCK_WEBHOOK_ML",
+            '{"name": "n", "url": "{{address}}", "secrets": {"address": ' + f'"http://h/{CANARY}"}}}}',
+            "https:// address",
+        ),
+        ("EVERGREEN_BLOCK_WEBHOOK_ML", '{"url": "{{address}}", "secrets": ["a"]}', "https:// address"),
     ],
 )
 def test_a_wrong_variable_is_named_and_its_value_never_told(variable: str, value: str, says: str) -> None:

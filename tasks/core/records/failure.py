@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from shlex import quote
 from types import TracebackType
 
 from tasks.core.errors import WorkflowError
-from tasks.core.form import DECISION_PATTERN, LINE_PATTERN, MAX_REASON
 from tasks.core.records.text import Ready, code, said, table
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_problems import NAME_PATTERN
@@ -118,37 +114,6 @@ def cause_of_crash(message: str, *, step: str = "") -> Cause:
     return Cause("Crashed", found, _AGAIN, step=step)
 
 
-def command_again(
-    flow: str,
-    model: str,
-    parameters: Mapping[str, object],
-    *,
-    deployed: bool,
-) -> str:
-    """Return the command that asks for the same run again; empty where the model is `unknown`.
-
-    It carries what identifies the run, in shell quotes: the moment, and of a retraining its decision, reason
-    and whether it was dry or forced. Never the spec, and nothing that no flow would take.
-
-    Example:
-        >>> command_again("retrain", "demo", {"decision_id": "d1", "as_of": None}, deployed=False)
-        'python flows/retrain.py --model demo --decision-id d1'
-        >>> command_again("monitor", "demo", {"as_of": "2026-01-12T00:00:00Z"}, deployed=True)
-        "prefect deployment run 'monitor/demo' --param as_of=2026-01-12T00:00:00+00:00"
-    """
-    if model == "unknown":
-        return ""
-    asked = {name: _READ[name](parameters.get(name)) for name in _ASKED.get(flow, ("as_of",))}
-    known = {name: value for name, value in asked.items() if value}
-    if deployed:
-        words = [f"prefect deployment run '{flow}/{model}'"]
-        words += [f"--param {quote(f'{name}={_for_prefect(value)}')}" for name, value in known.items()]
-    else:
-        words = [f"python flows/{flow}.py --model {model}"]
-        words += [_option(name, value) for name, value in known.items()]
-    return " ".join(words)
-
-
 def described_source(spec: ModelSpec) -> str:
     """Return where the rows come from, without user, password and query of the address."""
     source = spec.source
@@ -175,58 +140,6 @@ def model_name(raw: object) -> str:
     """
     name = raw.get("name") if isinstance(raw, dict) else None
     return name if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name) else "unknown"
-
-
-def _moment(raw: object) -> str:
-    try:
-        found = raw if isinstance(raw, datetime) else datetime.fromisoformat(str(raw))
-    except ValueError:
-        return ""
-    return found.isoformat() if found.tzinfo else ""
-
-
-def _decision(raw: object) -> str:
-    return raw if isinstance(raw, str) and re.fullmatch(DECISION_PATTERN, raw) else ""
-
-
-def _reason(raw: object) -> str:
-    if not isinstance(raw, str) or len(raw) > MAX_REASON or not re.fullmatch(LINE_PATTERN, raw):
-        return ""
-    # What `code` would change on the page is changed before it is quoted, else it would break the quotes.
-    text = without_secrets(raw).replace("`", "'").replace("|", "¦")
-    return "" if text == "manual" else text
-
-
-def _flag(raw: object) -> bool:
-    return raw is True
-
-
-_ASKED = {"retrain": ("decision_id", "as_of", "reason", "dry_run", "force")}
-_READ: dict[str, Callable[[object], str | bool]] = {
-    "decision_id": _decision,
-    "as_of": _moment,
-    "reason": _reason,
-    "dry_run": _flag,
-    "force": _flag,
-}
-
-
-def _for_prefect(value: str | bool) -> str:
-    """Return the value as `--param` reads it: as JSON where it is any, else as a text."""
-    if isinstance(value, bool):
-        return json.dumps(value)
-    try:
-        json.loads(value)
-    except ValueError:
-        return value
-    return json.dumps(value)
-
-
-def _option(name: str, value: str | bool) -> str:
-    option = f"--{name.replace('_', '-')}"
-    if isinstance(value, bool):
-        return option
-    return f"{option}={quote(value)}" if value.startswith("-") else f"{option} {quote(value)}"
 
 
 def _bare(word: str) -> str:
