@@ -264,7 +264,8 @@ def _checked_place() -> Place:
     except ValidationError as err:
         first = err.errors(include_input=False, include_url=False)[0]
         name = f"EVERGREEN_{'_'.join(map(str, first['loc'])).upper()}"
-        raise SpecError(f"a wrong {name}", str(first["msg"]), "correct or unset it") from err
+        expected = str(first["msg"]).removeprefix("Input should be ")
+        raise SpecError(f"a wrong {name}", expected, "correct or unset it") from err
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from tasks.approve import approve, reject
 from tasks.cli import run_flow
 from tasks.clock import now_or
 from tasks.core.form import ABOUT_MODEL, Actor, AsOf, Reason, Version
+from tasks.core.policy.approval import approval_cause
 from tasks.core.spec import ModelSpec
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
@@ -46,19 +47,20 @@ def promote(
     Args:
         spec: The model, as written under `definitions.models`.
         verdict: `look` changes nothing; `approve` lets the version serve; `reject` ends its waiting.
-        version: Which version; default: the newest that waits. Approving takes any registered one.
+        version: Which version. A look takes the newest that waits where none is given; to approve and to
+            reject it is needed. Approving takes any registered one.
         reason: Why; kept in the ledger. Needed to approve and to reject.
         actor: Who decides; kept in the ledger. Needed to approve and to reject.
-        as_of: The moment to act as if it were; default: now.
+        as_of: The moment to act as if it were, not before the newest row of the ledger; default: now.
     """
     moment = now_or(as_of)
     if verdict == "look":
-        shelf = look_at_waiting(spec, version, as_of=moment)
+        shelf = look_at_waiting(spec, version)
         publish_waiting(spec, shelf)
         return as_state(shelf)
     rule = approve if verdict == "approve" else reject
     ruling = rule(spec, version, actor=actor, reason=reason, as_of=moment)
-    if ruling.action == "promoted" and ruling.version is not None:
+    if ruling.action == "promoted":
         announce_promotion(
             spec,
             version=ruling.version,
@@ -68,8 +70,8 @@ def promote(
             digest=ruling.digest,
             as_of=moment,
         )
-    if not ruling.left:
-        settle(spec, "approval", as_of=moment)
+    if ruling.version not in ruling.left:
+        settle(spec, approval_cause(ruling.version), as_of=moment)
     publish_decision(spec, ruling)
     return ruling.state()
 

@@ -48,7 +48,7 @@ def rollback(
         reason: Why; kept in the ledger. Needed unless it is a dry run.
         actor: Who decides; kept in the ledger. Needed unless it is a dry run.
         dry_run: Load and check the version and say what would change, but move nothing.
-        as_of: The moment to act as if it were; default: now.
+        as_of: The moment to act as if it were, not before the newest row of the ledger; default: now.
     """
     moment = now_or(as_of)
     plan = plan_rollback(spec, to_version, as_of=moment, actor=actor, reason=reason, dry_run=dry_run)

@@ -9,7 +9,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.errors import PromotionRefused, RegistryError
-from tasks.core.policy.approval import SILENCE, Waiting, approval_id, check_signed, promotion_id
+from tasks.core.policy.approval import (
+    SILENCE,
+    Waiting,
+    approval_id,
+    check_named,
+    check_not_backdated,
+    check_signed,
+    promotion_id,
+)
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.store import ledger, registry
@@ -21,8 +29,6 @@ from tasks.versions.ruling import (
     as_recorded,
     ending_moves,
     last_moved,
-    newest,
-    nothing_waits,
     recorded,
     said_before,
     still_waiting,
@@ -63,14 +69,15 @@ def approve(
 
     Args:
         spec: the model.
-        version: what shall serve; None is the newest that waits.
+        version: what shall serve; it has to be named.
         actor: who decides.
         reason: why.
-        as_of: when it counts as decided.
+        as_of: when it counts as decided; not before the newest row of the ledger.
         settings: this place.
 
     Raises:
-        SpecError: when actor or reason is empty.
+        SpecError: when actor or reason is empty, or no version is named.
+        PromotionRefused: when `as_of` lies before what the ledger holds already.
         RegistryError: when the version does not exist or cannot be believed, or registry or ledger do not
             answer; nothing has moved then, and what waited still waits.
     """
@@ -78,14 +85,13 @@ def approve(
     place = settings or Settings()
     engine = open_store(place)
     rows = ledger.history(engine, spec.name)
-    waits = still_waiting(engine, spec, as_of)
-    number = version or newest(waits)
-    if number is None:
-        return nothing_waits(spec, rows)
-    if said := said_before(rows, number, actor, reason):
-        return as_recorded(engine, spec, said, as_of)
+    waits = still_waiting(engine, spec)
+    number = check_named(version, waits, model=spec.name)
+    if said := said_before(rows, number, "approve", actor, reason):
+        return as_recorded(engine, spec, said)
+    check_not_backdated(as_of, rows, model=spec.name)
     one = next((item for item in waits if item.version == number), None)
-    wish = Wish(spec, place, number, one, actor, reason, as_of)
+    wish = Wish(spec, place, number, one, "approve", actor, reason, as_of)
     if one and one.is_over(as_of):
         with ending_moves(spec, place):
             return _rejected(wish, one, SILENCE, _silence(spec, one))
@@ -108,24 +114,25 @@ def reject(
     as_of: datetime,
     settings: Settings | None = None,
 ) -> Ruling:
-    """Return the ruling after the ledger says that this version, or the newest that waits, shall not serve.
+    """Return the ruling after the ledger says that this version, which has to be named, shall not serve.
 
     Raises:
-        SpecError: when actor or reason is empty.
-        PromotionRefused: when that version does not wait and never did.
+        SpecError: when actor or reason is empty, or no version is named.
+        PromotionRefused: when that version does not wait and never did, or `as_of` lies before what the
+            ledger holds already.
         RegistryError: when registry or ledger do not answer.
     """
     check_signed(actor, reason, model=spec.name)
     place = settings or Settings()
     engine = open_store(place)
     with ending_moves(spec, place):
-        waits = still_waiting(engine, spec, as_of)
-        number = version or newest(waits)
-        if number is None:
-            return nothing_waits(spec, ledger.history(engine, spec.name))
+        waits = still_waiting(engine, spec)
+        number = check_named(version, waits, model=spec.name)
         one = next((item for item in waits if item.version == number), None)
         if one:
-            return _rejected(Wish(spec, place, number, one, actor, reason, as_of), one, actor, reason)
+            check_not_backdated(as_of, ledger.history(engine, spec.name), model=spec.name)
+            wish = Wish(spec, place, number, one, "reject", actor, reason, as_of)
+            return _rejected(wish, one, actor, reason)
     settled = ledger.find(engine, spec.name, approval_id(number))
     if settled is None:
         raise PromotionRefused(
@@ -134,7 +141,7 @@ def reject(
             "look at what waits: --verdict look",
             model=spec.name,
         )
-    return as_recorded(engine, spec, settled, as_of)
+    return as_recorded(engine, spec, settled)
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=300, cache_policy=NO_CACHE)
@@ -146,15 +153,16 @@ def expire_approvals(spec: ModelSpec, as_of: datetime, *, settings: Settings | N
     """
     place = settings or Settings()
     engine = open_store(place)
-    if any(one.is_over(as_of) for one in still_waiting(engine, spec, as_of)):
+    if any(one.is_over(as_of) for one in still_waiting(engine, spec)):
         with ending_moves(spec, place):
-            over = [one for one in still_waiting(engine, spec, as_of) if one.is_over(as_of)]
+            over = [one for one in still_waiting(engine, spec) if one.is_over(as_of)]
             for one in over:
                 why = _silence(spec, one)
-                _rejected(Wish(spec, place, one.version, one, SILENCE, why, as_of), one, SILENCE, why)
+                wish = Wish(spec, place, one.version, one, "reject", SILENCE, why, as_of)
+                _rejected(wish, one, SILENCE, why)
     else:
         over = []
-    left = still_waiting(engine, spec, as_of)
+    left = still_waiting(engine, spec)
     return Expired(tuple(one.version for one in over), tuple(one.version for one in left))
 
 
@@ -189,13 +197,13 @@ def _carry_out(wish: Wish, decision: str, expected: int | None) -> Ruling:
         settled = ledger.find(engine, spec.name, decision)  # somebody else was quicker
         if settled is None:
             raise
-        return as_recorded(engine, spec, settled, wish.as_of)
+        return as_recorded(engine, spec, settled)
     row = ledger.find(engine, spec.name, decision)
     if row is None:
         raise RegistryError(
             f"no ledger row of {decision} after the move", "one", "run it again", model=spec.name
         )
-    return as_recorded(engine, spec, row, wish.as_of, is_news=row.actor == wish.actor)
+    return as_recorded(engine, spec, row, is_news=row.actor == wish.actor)
 
 
 def _rejected(wish: Wish, one: Waiting, actor: str, reason: str) -> Ruling:

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from tasks.core.errors import PromotionRefused, RegistryError
-from tasks.core.policy.approval import check_signed, rollback_id
+from tasks.core.policy.approval import check_not_backdated, check_signed, rollback_id
 from tasks.core.policy.served import served_before
 from tasks.core.records.text import number as number_shown
 from tasks.core.spec import ModelSpec
@@ -106,7 +106,7 @@ def plan_rollback(
         spec: the model.
         to_version: what shall serve; None is the last version that served before the present one and was
             not rolled back from.
-        as_of: the moment it would count as done.
+        as_of: the moment it would count as done; not before the newest row of the ledger.
         actor: who wants it.
         reason: why. The same words of the same person within ten minutes are one rollback, not two.
         dry_run: whether it will only be looked at; else somebody must stand behind it.
@@ -114,7 +114,8 @@ def plan_rollback(
 
     Raises:
         PromotionRefused: in earnest, when nothing serves, there is nothing to go back to, the target serves
-            already, or somebody went back a moment ago and no version is named.
+            already, `as_of` lies before what the ledger holds, or somebody went back a moment ago and no
+            version is named.
         SpecError: when it is no dry run, and actor or reason is empty.
         RegistryError: when the target cannot be believed, or registry and ledger disagree or do not answer.
     """
@@ -146,10 +147,11 @@ def _planned(
             "no champion", "a version that serves", "run the retrain flow first", model=name
         )
     last = next(row for row in reversed(rows) if row.action in moves.SERVING)
-    just = last.action == "rolled_back" and utc(last.at) <= utc(as_of) < utc(last.at) + PAUSE
+    just = last.action == "rolled_back" and utc(as_of) < utc(last.at) + PAUSE
     said = not dry_run and last.evidence.get("asked") == _asked(actor, reason)
     if just and said and to_version in {None, serving.number}:
         return RollbackPlan(name, last.from_version, serving, last.decision_id, done=last)
+    check_not_backdated(as_of, rows, model=name)
     number = to_version or _default_target(rows, last, is_recent=just)
     if number == serving.number:
         raise PromotionRefused(f"version {number} serving already", "another version", model=name)

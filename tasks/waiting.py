@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from prefect import task
@@ -15,13 +14,11 @@ from tasks.pages.note import note
 from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.engine import open_store
-from tasks.versions.ruling import newest, still_waiting
+from tasks.versions.ruling import still_waiting
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)
-def look_at_waiting(
-    spec: ModelSpec, version: int | None, *, as_of: datetime, settings: Settings | None = None
-) -> Shelf:
+def look_at_waiting(spec: ModelSpec, version: int | None, *, settings: Settings | None = None) -> Shelf:
     """Return what waits and the numbers of one version: the one named, or the newest that waits.
 
     Its files are downloaded and checked against their digests; nothing is loaded and nothing changes.
@@ -31,10 +28,10 @@ def look_at_waiting(
             does not answer.
     """
     place = settings or Settings()
-    waits = still_waiting(open_store(place), spec, as_of)
+    waits = still_waiting(open_store(place), spec)
     serving = registry.find_champion(spec.name, settings=place)
     number = serving.number if serving else None
-    chosen = version or newest(waits)
+    chosen = version or (waits[-1].version if waits else None)
     if chosen is None:
         return Shelf(spec.name, number, waits)
     found = registry.find_version(spec.name, chosen, settings=place)

@@ -74,7 +74,7 @@ class Place:
 
     @property
     def image_arn(self) -> str:
-        """ARN of the image's repository in ECR, which may be another account's; empty for another registry."""
+        """ARN of the image's repository in ECR, which may be another account's; else empty."""
         found = _ECR.match(self.image)
         return f"arn:aws:ecr:{found['region']}:{found['account']}:repository/{found['name']}" if found else ""
 

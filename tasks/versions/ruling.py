@@ -29,9 +29,9 @@ class Ruling:
     """
 
     model: str
-    action: Literal["promoted", "rejected", "refused", "nothing waits"]
+    action: Literal["promoted", "rejected", "refused"]
     why: str
-    version: int | None = None
+    version: int
     from_version: int | None = None
     attempt: str = ""
     actor: str = ""
@@ -41,8 +41,6 @@ class Ruling:
 
     def sentence(self) -> str:
         """Return the ruling as one line."""
-        if self.version is None:
-            return f"{self.action}: {self.why}"
         already = "" if self.is_news else "already "
         return f"{already}{self.action} version {self.version} by {self.actor}: {self.why}"
 
@@ -59,6 +57,7 @@ class Wish:
     place: Settings
     number: int
     waiting: Waiting | None
+    verdict: Literal["approve", "reject"]
     actor: str
     reason: str
     as_of: datetime
@@ -66,7 +65,7 @@ class Wish:
     @property
     def note(self) -> dict[str, Any]:  # Any: JSON
         """What the ledger keeps of the wish, whatever comes of it."""
-        kept: dict[str, Any] = {"asked": {"actor": self.actor, "reason": self.reason}}
+        kept: dict[str, Any] = {"asked": _asked(self.verdict, self.actor, self.reason)}
         return {**kept, "waited_as": self.waiting.attempt} if self.waiting else kept
 
 
@@ -95,24 +94,22 @@ def recorded(
             at=wish.as_of,
         )
         task_logger(__name__).info("%s: version %d %s by %s", model, wish.number, action, actor)
-        return as_recorded(engine, wish.spec, standing, wish.as_of, is_news=True)
-    return as_recorded(engine, wish.spec, standing, wish.as_of)
+        return as_recorded(engine, wish.spec, standing, is_news=True)
+    return as_recorded(engine, wish.spec, standing)
 
 
-def as_recorded(
-    engine: Engine, spec: ModelSpec, row: ledger.LedgerRow, as_of: datetime, *, is_news: bool = False
-) -> Ruling:
+def as_recorded(engine: Engine, spec: ModelSpec, row: ledger.LedgerRow, *, is_news: bool = False) -> Ruling:
     """Return the ruling that stands in the ledger."""
-    if row.action not in {"promoted", "rejected", "refused"}:
+    if row.action not in {"promoted", "rejected", "refused"} or row.to_version is None:
         raise RegistryError(
-            f"decision {row.decision_id} in the ledger as {row.action}",
-            "promoted, rejected or refused",
+            f"decision {row.decision_id} in the ledger as {row.action} version {row.to_version}",
+            "a version promoted, rejected or refused",
             "use a new decision id for a new outcome",
             model=spec.name,
         )
     return Ruling(
         model=spec.name,
-        action=row.action,  # type: ignore[arg-type]  # one of the three, as checked above
+        action=row.action,
         why=row.reason,
         version=row.to_version,
         from_version=row.from_version,
@@ -120,43 +117,35 @@ def as_recorded(
         actor=row.actor,
         digest=str(row.evidence.get("digest") or ""),
         is_news=is_news,
-        left=tuple(one.version for one in still_waiting(engine, spec, as_of)),
+        left=tuple(one.version for one in still_waiting(engine, spec)),
     )
 
 
-def nothing_waits(spec: ModelSpec, rows: Sequence[ledger.LedgerRow]) -> Ruling:
-    """Return that nothing waits, and what the last word was."""
-    ruled = [row for row in rows if is_by_hand(row.decision_id)]
-    last = f"; the last word was {_told(ruled[-1])}" if ruled else ""
-    return Ruling(spec.name, "nothing waits", f"no version of {spec.name} waits for approval{last}")
-
-
-def _told(row: ledger.LedgerRow) -> str:
-    return f"{row.action} version {row.to_version} by {row.actor} at {row.at:%Y-%m-%d %H:%M}Z"
-
-
 def said_before(
-    rows: Sequence[ledger.LedgerRow], number: int, actor: str, reason: str
+    rows: Sequence[ledger.LedgerRow],
+    number: int,
+    verdict: Literal["approve", "reject"],
+    actor: str,
+    reason: str,
 ) -> ledger.LedgerRow | None:
-    """Return the row of the same words about the same version, if nothing has moved since they were said."""
+    """Return the row of the same wish about the same version, if nothing has moved since it was said.
+
+    The same words under another verdict are another wish: somebody who rejects a version and then approves
+    it with the same reason has changed their mind, not clicked twice.
+    """
+    asked = _asked(verdict, actor, reason)
     for row in reversed(rows):
-        asked = row.evidence.get("asked") or {}
         ours = is_by_hand(row.decision_id) and row.action != "rolled_back" and row.to_version == number
-        if ours and (asked.get("actor"), asked.get("reason")) == (actor, reason):
+        if ours and row.evidence.get("asked") == asked:
             return row
         if row.action in moves.SERVING:
             return None
     return None
 
 
-def still_waiting(engine: Engine, spec: ModelSpec, as_of: datetime) -> tuple[Waiting, ...]:
-    """Return what waits for a person at this moment, oldest first."""
-    return waiting_versions(ledger.history(engine, spec.name), spec.gate.approval, as_of)
-
-
-def newest(waits: Sequence[Waiting]) -> int | None:
-    """Return the number of the newest version that waits; None when none does."""
-    return waits[-1].version if waits else None
+def still_waiting(engine: Engine, spec: ModelSpec) -> tuple[Waiting, ...]:
+    """Return what waits for a person, oldest first."""
+    return waiting_versions(ledger.history(engine, spec.name), spec.gate.approval)
 
 
 def last_moved(rows: Sequence[ledger.LedgerRow]) -> str:
@@ -170,3 +159,7 @@ def ending_moves(spec: ModelSpec, place: Settings) -> Iterator[None]:
     with model_lock(f"{spec.name}.move", place):
         moves.finish_pending(spec.name, settings=place)
         yield
+
+
+def _asked(verdict: str, actor: str, reason: str) -> dict[str, str]:
+    return {"actor": actor, "reason": reason, "verdict": verdict}

@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.errors import PromotionRefused
+from tasks.core.messages import opening
 from tasks.core.policy.approval import (
+    approval_cause,
     approval_id,
+    check_not_backdated,
     is_by_hand,
     promotion_id,
     rollback_id,
@@ -47,7 +51,7 @@ def moved(*steps: int | str) -> list[Row]:
 
 
 def test_a_version_waits_for_as_long_as_the_spec_says_and_counts_as_rejected_from_then_on() -> None:
-    (one,) = waiting_versions([Row("t1", "waiting", 1, from_version=7)], "3d", T0)
+    (one,) = waiting_versions([Row("t1", "waiting", 1, from_version=7)], "3d")
     assert (one.version, one.attempt, one.against, one.since, one.until) == (1, "t1", 7, T0, T0 + 3 * DAY)
     assert not one.is_over(T0 + 3 * DAY - timedelta(microseconds=1))
     assert one.is_over(T0 + 3 * DAY)
@@ -57,23 +61,34 @@ def test_a_version_waits_for_as_long_as_the_spec_says_and_counts_as_rejected_fro
 @pytest.mark.parametrize("action", ["promoted", "rejected", "refused"])
 def test_any_end_of_its_approval_ends_the_waiting(action: str) -> None:
     rows = [Row("t1", "waiting", 1), Row("t2", "waiting", 2), Row(approval_id(1), action, 1)]
-    assert [one.version for one in waiting_versions(rows, "3d", T0)] == [2]
+    assert [one.version for one in waiting_versions(rows, "3d")] == [2]
 
 
 def test_a_promotion_by_other_means_ends_the_waiting_and_rows_about_others_do_not() -> None:
     waits = Row("t1", "waiting", 1)
-    assert waiting_versions([waits, Row("promotion-v1-x", "promoted", 1)], "3d", T0) == ()
+    assert waiting_versions([waits, Row("promotion-v1-x", "promoted", 1)], "3d") == ()
     for other in (Row(approval_id(2), "rejected", 2), Row("t3", "kept", 1), Row("t4", "blocked", None)):
-        assert len(waiting_versions([waits, other], "3d", T0)) == 1
+        assert len(waiting_versions([waits, other], "3d")) == 1
 
 
-def test_what_lies_in_the_future_of_the_moment_does_not_wait_yet() -> None:
-    assert waiting_versions([Row("t1", "waiting", 1, at=T0 + DAY)], "3d", T0) == ()
+def test_nothing_is_decided_at_a_moment_before_the_newest_row() -> None:
+    check_not_backdated(T0, [], model="churn")
+    rows = [Row("d2", "kept", 2, at=T0 + DAY), Row("d1", "kept", 1)]  # by its moment, not by its place
+    check_not_backdated(T0 + DAY, rows, model="churn")
+    with pytest.raises(PromotionRefused) as caught:
+        check_not_backdated(T0 + DAY - timedelta(seconds=1), rows, model="churn")
+    assert str(caught.value) == (
+        "[churn] found as_of 2026-01-05T23:59:59+00:00, before the ledger's newest row, d2 of "
+        "2026-01-06T00:00:00+00:00; expected a moment not before it; to do: leave out --as-of, or give "
+        "that one"
+    )
 
 
-def test_a_ruling_stands_also_for_a_moment_before_it() -> None:
-    rows = [Row("t1", "waiting", 1), Row(approval_id(1), "rejected", 1, at=T0 + 2 * DAY)]
-    assert waiting_versions(rows, "3d", T0 + DAY) == ()
+def test_each_version_that_waits_is_an_incident_of_its_own_with_one_thing_to_do() -> None:
+    assert approval_cause(7) != approval_cause(8)
+    told = opening("churn", approval_cause(7), "warning", "version 7 waits", key="k")
+    assert told.subject == "[warning] churn: approval v7"
+    assert "To do: look at the waiting version with the flow promote" in told.body
 
 
 @pytest.mark.parametrize(
@@ -142,8 +157,16 @@ def test_a_look_at_an_empty_shelf_says_what_serves() -> None:
     assert text == "## churn: nothing waits for approval\n\nnothing waits for approval; version 4 serves\n"
 
 
+def test_every_command_on_the_page_names_the_version_that_was_looked_at() -> None:
+    rows = [Row("t1", "waiting", 1), Row("t2", "waiting", 2)]
+    text = shelf_markdown(Shelf("churn", None, waiting_versions(rows, "3d"), 1))
+    commands = [line for line in text.splitlines() if "flows/promote.py" in line]
+    assert [line.rpartition(" ")[2] for line in commands] == ["approve", "reject"]
+    assert all("--version 1 " in line for line in commands)
+
+
 def test_a_reason_with_markup_stays_text_on_the_page() -> None:
     rows = [Row("t1", "waiting", 1, reason="<script>|*x*"), Row("t2", "waiting", 2)]
-    text = shelf_markdown(Shelf("churn", None, waiting_versions(rows, "3d", T0), 2))
+    text = shelf_markdown(Shelf("churn", None, waiting_versions(rows, "3d"), 2))
     assert r"\<script\>\|\*x\*" in text
     assert "<script>" not in text

@@ -42,7 +42,7 @@ TROUBLES = (
     Trouble("data", "critical", T0 + DAY, T0 + DAY + 6 * HOUR),
     Trouble("decay", "warning", T0 + 2 * DAY),
     Trouble("drift", "info", T0, T0 + 9 * DAY),  # news, nothing broken
-    Trouble("approval", "warning", T0, T0 + 9 * DAY),  # nor was this
+    Trouble("approval v3", "warning", T0, T0 + 9 * DAY),  # nor was this
 )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,17 @@ def test_a_terminal_that_reads_the_file_has_what_the_services_have(tmp_path: Pat
     seen = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert {name: seen.get(name) for name in shared} == shared
     assert shared["NO_PROXY"] == "intern,127.0.0.1,localhost"
+
+
+def test_a_terminal_that_reads_the_file_finds_prefect_first_and_once(tmp_path: Path) -> None:
+    place = _place(tmp_path)
+    write_env_file(place, {})
+    done = subprocess.run(
+        ["sh", "-c", '. "$0" && . "$0" && command -v prefect && echo "$PATH"', str(place.env_file)],
+        capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    tools = Path(sys.executable).parent
+    assert done.stdout.splitlines() == [f"{tools}/prefect", f"{tools}:/usr/bin:/bin"]
 
 
 def test_a_service_gets_no_key_of_another_prefect(tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ DEPLOYMENT = """
 deployments:
   - name: demo
     entrypoint: hello.hello
-    work_pool: {name: evergreen}
+    work_pool:
+      name: evergreen
+      job_variables: {env: {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: "30"}}
     enforce_parameter_schema: true
     parameters: {spec: *demo}
     tags: [evergreen, "model:demo", "flow:hello"]
@@ -129,6 +131,7 @@ def test_every_service_stands_where_the_table_says_and_nowhere_else(up: Up) -> N
     assert "<html" in httpx.get(page, trust_env=False, follow_redirects=True).text.lower()
     assert httpx.get(f"{mlflow}/health", trust_env=False).text == "OK"
     assert f"export PREFECT_API_URL={page}/api" in up.said
+    assert "deployments: 1 of demo (prefect.yaml)" in up.said
     ports = json.loads((up.place.own / "ports.json").read_text())
     assert set(ports) == {"server", "mlflow", "worker"}
     own = socket.gethostbyname(socket.gethostname())

@@ -16,7 +16,7 @@ import flows.rollback
 import flows.score
 import flows.scorecard
 from tasks.approve import expire_approvals
-from tasks.core.errors import SpecError
+from tasks.core.errors import PromotionRefused, SpecError
 from tasks.core.spec import ModelSpec
 from tasks.store import alerts, ledger
 from tasks.store.engine import open_store
@@ -65,7 +65,7 @@ def test_a_challenger_waits_until_a_person_has_looked_and_approved(
     monkeypatch.setenv("EVERGREEN_DEPLOYER", "http://127.0.0.1:9/promotions")
     monkeypatch.setenv("EVERGREEN_DEPLOYER_KEY", "k" * 32)
     flows.retrain.retrain(manual, as_of=NOW, decision_id="d")
-    assert (open_incidents(manual), aliases(manual)) == (["approval"], {})
+    assert (open_incidents(manual), aliases(manual)) == (["approval v1"], {})
 
     shelf = flows.promote.promote(manual, as_of=NOW + DAY)
     assert (as_state(shelf).name, shelf.chosen, shelf.serving) == ("Waiting", 1, None)
@@ -76,7 +76,12 @@ def test_a_challenger_waits_until_a_person_has_looked_and_approved(
     assert "--version 1 --actor YOU --reason WHY --verdict approve" in page
     assert (outcomes(manual), aliases(manual)) == ([("d", "waiting", 1)], {})
 
-    ruling = flows.promote.promote(manual, "approve", as_of=NOW + DAY, **ANN)
+    with pytest.raises(SpecError, match=r"version: nothing.*waiting: 1.*--version 1"):
+        flows.promote.promote(manual, "approve", as_of=NOW + DAY, **ANN)
+    with pytest.raises(PromotionRefused, match="as_of"):
+        flows.promote.promote(manual, "approve", 1, as_of=NOW - DAY, **ANN)
+    assert (outcomes(manual), aliases(manual)) == ([("d", "waiting", 1)], {})
+    ruling = flows.promote.promote(manual, "approve", 1, as_of=NOW + DAY, **ANN)
     assert (ruling.action, ruling.version, ruling.left) == ("promoted", 1, ())
     assert outcomes(manual) == [("d", "waiting", 1), ("approval-v1", "promoted", 1)]
     assert (open_incidents(manual), aliases(manual)) == ([], {"champion": 1})
@@ -91,7 +96,7 @@ def test_a_rejected_challenger_never_serves_and_the_incident_is_over(
     pages: list[tuple[str, Any]], manual: ModelSpec
 ) -> None:
     flows.retrain.retrain(manual, as_of=NOW, decision_id="d")
-    ruling = flows.promote.promote(manual, "reject", actor="bob", reason="not fair enough")
+    ruling = flows.promote.promote(manual, "reject", 1, actor="bob", reason="not fair enough")
     # Without as_of it is now, months later: but nobody else has ruled, so bob's word counts.
     assert (ruling.action, ruling.actor, ruling.why) == ("rejected", "bob", "not fair enough")
     assert (open_incidents(manual), aliases(manual)) == ([], {})
@@ -105,9 +110,21 @@ def test_silence_ends_the_waiting_and_only_then(pages: list[tuple[str, Any]], ma
     assert expire_approvals.fn(manual, NOW + 2 * DAY).left == (1,)
     assert expire_approvals.fn(manual, NOW + 3 * DAY).versions == (1,)
     assert outcomes(manual)[-1] == ("approval-v1", "rejected", 1)
-    ruling = flows.promote.promote(manual, "approve", as_of=NOW + 4 * DAY, **ANN)
-    assert (ruling.action, ruling.version) == ("nothing waits", None)
-    assert "rejected version 1 by silence" in ruling.why
+    with pytest.raises(SpecError, match="nothing waits"):
+        flows.promote.promote(manual, "approve", as_of=NOW + 4 * DAY, **ANN)
+    late = flows.promote.promote(manual, "reject", 1, as_of=NOW + 4 * DAY, **ANN)
+    assert (late.action, late.actor, late.is_news) == ("rejected", "silence", False)
+
+
+def test_ruling_on_one_version_ends_its_own_incident_and_no_other(
+    pages: list[tuple[str, Any]], manual: ModelSpec
+) -> None:
+    flows.retrain.retrain(manual, as_of=NOW, decision_id="d")
+    flows.retrain.retrain(manual, as_of=NOW + DAY, decision_id="e", force=True)
+    assert outcomes(manual) == [("d", "waiting", 1), ("e", "waiting", 2)]
+    assert set(open_incidents(manual)) == {"approval v1", "approval v2"}
+    ruling = flows.promote.promote(manual, "reject", 1, as_of=NOW + DAY, **ANN)
+    assert (ruling.left, open_incidents(manual)) == ((2,), ["approval v2"])
 
 
 def test_from_a_first_version_through_approval_and_rollback_to_the_scorecard(

@@ -194,6 +194,36 @@ def test_the_execution_role_reads_the_named_secrets_and_one_image() -> None:
     assert "InjectTheNamedSecrets" not in {one["Sid"] for one in without}
 
 
+def test_a_key_within_a_secret_is_for_the_task_and_the_secret_itself_for_the_policy() -> None:
+    place = replace(PLACE, secrets={"EVERGREEN_STORE": f"{ARN}x-AbCdEf:url::", "A": f"{ARN}x-AbCdEf:a::"})
+    by_id = {one["Sid"]: one for one in statements("execution-role.json", place)}
+    assert by_id["InjectTheNamedSecrets"]["Resource"] == [f"{ARN}x-AbCdEf"]
+    container = pool_template(place)["job_configuration"]["task_definition"]["containerDefinitions"][0]
+    assert {one["valueFrom"] for one in container["secrets"]} == set(place.secrets.values())
+
+
+@pytest.mark.parametrize(
+    ("image", "arn"),
+    [
+        (PLACE.image, "arn:aws:ecr:eu-north-1:123456789012:repository/ml/evergreen"),
+        (
+            f"999999999999.dkr.ecr.us-east-1.amazonaws.com/shared/evergreen@sha256:{'0' * 64}",
+            "arn:aws:ecr:us-east-1:999999999999:repository/shared/evergreen",
+        ),
+        ("ghcr.io/acme/evergreen:1.4.0", None),
+    ],
+)
+def test_the_image_may_be_pulled_from_where_its_name_says(image: str, arn: str | None) -> None:
+    made = statements("execution-role.json", replace(PLACE, image=image))
+    assert {one["Sid"]: one for one in made}.get("PullTheOneImage", {}).get("Resource") == arn
+
+
+def test_the_commands_of_the_readme_deploy_to_where_the_image_has_its_code() -> None:
+    commands = (ROOT / "deployments/ecs/README.md").read_text().split("```")[1]
+    assert "python deployments/sync.py --code /app " in commands
+    assert "WORKDIR /app" in (ROOT / "deployments/Dockerfile").read_text()
+
+
 def test_nothing_is_left_to_fill_in() -> None:
     assert "${" not in json.dumps(policies(PLACE))
 

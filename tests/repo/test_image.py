@@ -6,10 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from prefect.settings import Settings
+from pydantic import BaseModel
 
 from deployments.image.healthy import is_healthy
 from deployments.image.start import NoSecret, environment
@@ -91,6 +95,14 @@ def test_only_what_is_copied_gets_into_the_build_and_all_of_it() -> None:
     assert not let_in & {".git", ".env", ".evergreen", ".venv", "tests", "secrets"}
 
 
+def test_no_file_of_passwords_gets_into_the_build() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    last_in = max(number for number, line in enumerate(lines) if line.startswith("!"))
+    kept_out = [line.removeprefix("**/") for line in lines[last_in:] if line.startswith("**/")]
+    for name in (".env", "my.env", ".env.local", "secrets"):  # as in deployments/my.env
+        assert any(fnmatch(name, pattern) for pattern in kept_out), name
+
+
 # The first process of a container.
 
 
@@ -110,6 +122,25 @@ def test_secrets_take_their_places_in_the_environment(tmp_path: Path) -> None:
 
 def test_files_that_are_meant_for_others_stay_theirs(tmp_path: Path) -> None:
     given = {"AWS_WEB_IDENTITY_TOKEN_FILE": "/token", "SSL_CERT_FILE": "/ca", "EVERGREEN_MASK_KEY_FILE": ""}
+    assert environment(given, tmp_path) == given
+
+
+def test_no_setting_of_prefect_that_is_a_path_is_read_as_a_secret(tmp_path: Path) -> None:
+    pem = tmp_path / "ca.pem"
+    pem.write_text("-----BEGIN CERTIFICATE-----")
+
+    def paths(model: type[BaseModel]) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from paths(field.annotation)
+            elif name.endswith("_file"):
+                aliases = getattr(field.validation_alias, "choices", [])
+                yield from (one.upper() for one in aliases if isinstance(one, str) and one != name)
+                yield f"{model.model_config.get('env_prefix', '')}{name}".upper()
+
+    found = set(paths(Settings))
+    assert "PREFECT_API_SSL_CERT_FILE" in found
+    given = dict.fromkeys(found, str(pem))
     assert environment(given, tmp_path) == given
 
 

@@ -51,11 +51,11 @@ def two(made: Made, place: Settings) -> tuple[Version, Version]:
     return one, second
 
 
-def approve(place: Settings, version: int | None = None, at: datetime = LATER + HOUR, **over: Any) -> Ruling:
+def approve(place: Settings, version: int | None = 2, at: datetime = LATER + HOUR, **over: Any) -> Ruling:
     return approving.approve.fn(SPEC_, version, as_of=at, settings=place, **{**ANN, **over})
 
 
-def reject(place: Settings, version: int | None = None, at: datetime = LATER + HOUR, **over: Any) -> Ruling:
+def reject(place: Settings, version: int | None = 2, at: datetime = LATER + HOUR, **over: Any) -> Ruling:
     return approving.reject.fn(SPEC_, version, as_of=at, settings=place, **{**ANN, **over})
 
 
@@ -73,7 +73,7 @@ def rulings(place: Settings) -> list[tuple[str, str, int | None, str]]:
     return [(row.decision_id, row.action, row.to_version, row.actor) for row in rows]
 
 
-def test_approving_the_newest_that_waits_makes_it_the_champion_under_the_persons_name(
+def test_approving_what_waits_makes_it_the_champion_under_the_persons_name(
     two: tuple[Version, Version], place: Settings
 ) -> None:
     ruling = approve(place)
@@ -84,7 +84,7 @@ def test_approving_the_newest_that_waits_makes_it_the_champion_under_the_persons
     row = ledger.find(open_store(place), SPEC_.name, "approval-v2")
     assert row is not None
     assert row.reason == "checked with sales"
-    assert row.evidence["asked"] == ANN
+    assert row.evidence["asked"] == {**ANN, "verdict": "approve"}
     assert row.evidence["waited_as"] == "train-decay-0000000000000002"
     assert row.evidence["gate"]["outcome"] == "promote"
 
@@ -96,10 +96,59 @@ def test_the_same_words_said_again_change_nothing_and_say_who_decided(
     again = approve(place, 2)
     assert (again.action, again.is_news) == ("promoted", False)
     assert again.sentence() == "already promoted version 2 by ann: checked with sales"
-    none = approve(place)
-    assert none.action == "nothing waits"
-    assert "promoted version 2 by ann" in none.why
     assert len(rulings(place)) == 1
+
+
+@pytest.mark.parametrize("rule", [approve, reject])
+def test_no_version_is_refused_by_the_fields_name_with_what_waits(
+    rule: Callable[..., Ruling], two: tuple[Version, Version], made: Made, place: Settings
+) -> None:
+    waits(a_version(made, place, "a3"), place, 1)
+    with pytest.raises(SpecError) as caught:
+        rule(place, None)
+    assert caught.value.found == "version: nothing"
+    assert caught.value.expected == "the number of the version that is meant; waiting: 2, 3"
+    assert (rulings(place), serving(place)) == ([], 1)
+    approve(place, 3)
+    reject(place, 2)
+    with pytest.raises(SpecError, match="nothing waits"):
+        rule(place, None)
+
+
+def test_the_same_words_twice_never_reach_a_version_that_they_do_not_name(
+    two: tuple[Version, Version], made: Made, place: Settings
+) -> None:
+    waits(a_version(made, place, "a3"), place, 99)  # compared with one that does not serve
+    assert [approve(place, 3).is_news for _ in range(2)] == [True, False]
+    assert rulings(place) == [("approval-v3", "refused", 3, "ann")]
+    assert [reject(place, 2).is_news for _ in range(2)] == [True, False]
+    assert [row[0] for row in rulings(place)] == ["approval-v3", "approval-v2"]
+    assert serving(place) == 1
+
+
+def test_the_same_words_under_another_verdict_are_another_wish(
+    two: tuple[Version, Version], place: Settings
+) -> None:
+    reject(place)
+    ruling = approve(place, at=LATER + 2 * HOUR)
+    assert (ruling.action, ruling.is_news, serving(place)) == ("promoted", True, 2)
+    assert [row[1] for row in rulings(place)] == ["rejected", "promoted"]
+
+
+@pytest.mark.parametrize("rule", [approve, reject])
+def test_a_moment_before_the_newest_row_is_refused_and_bypasses_no_check(
+    rule: Callable[..., Ruling], two: tuple[Version, Version], made: Made, place: Settings
+) -> None:
+    moved(a_version(made, place, "a3"), place, "d3", expected=1, as_of=LATER + HOUR)  # version 2 is overtaken
+    for moment in (LATER - HOUR, LATER, LATER + HOUR - timedelta(microseconds=1)):
+        with pytest.raises(PromotionRefused, match=r"as_of 2026-.* before .*2026-02-04T01:00.*--as-of"):
+            rule(place, at=moment)
+    assert (rulings(place), serving(place)) == ([], 3)
+    with pytest.raises(PromotionRefused, match="as_of"):
+        approve(place, 1, at=LATER)  # nor by hand
+    assert rule(place, at=LATER + HOUR).action in {"refused", "rejected"}
+    assert rule(place, at=LATER).is_news is False  # what was said is only repeated
+    assert serving(place) == 3
 
 
 @pytest.mark.parametrize("field", ["actor", "reason"])
@@ -154,7 +203,7 @@ def test_rejecting_keeps_the_champion_and_leaves_the_others_waiting(
     two: tuple[Version, Version], made: Made, place: Settings
 ) -> None:
     waits(a_version(made, place, "a3"), place, 1)
-    ruling = reject(place)
+    ruling = reject(place, 3)
     assert (ruling.action, ruling.version, ruling.left) == ("rejected", 3, (2,))
     assert (serving(place), rulings(place)) == (1, [("approval-v3", "rejected", 3, "ann")])
     again = reject(place, 3, actor="bob")
@@ -209,13 +258,23 @@ def test_looking_for_silence_asks_no_registry_while_nothing_is_over(
     assert expire(place, LATER + HOUR).left == (2,)
 
 
-def test_of_many_who_rule_at_once_one_is_heard(two: tuple[Version, Version], place: Settings) -> None:
-    start, heard = threading.Barrier(6), []
+def test_of_many_who_rule_at_once_one_is_heard(
+    two: tuple[Version, Version], place: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, heard, carry_out = threading.Barrier(6), [], approving._carry_out
+
+    def together(*given: Any) -> Ruling:  # who approves has seen version 2 waiting before anyone is heard
+        start.wait(30)
+        return carry_out(*given)
+
+    monkeypatch.setattr(approving, "_carry_out", together)
 
     def say(number: int) -> None:
-        rule = approve if number % 2 else reject
-        start.wait()
-        heard.append(rule(place, 2, actor=f"person {number}"))
+        if number % 2:
+            heard.append(approve(place, 2, actor=f"person {number}"))
+        else:
+            start.wait(30)
+            heard.append(reject(place, 2, actor=f"person {number}"))
 
     people = [threading.Thread(target=say, args=(number,)) for number in range(6)]
     for person in people:

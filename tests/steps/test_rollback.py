@@ -118,6 +118,22 @@ def test_two_people_who_answer_one_alarm_go_back_one_version(three: list[Version
     assert serving(place) == 1
 
 
+def test_a_moment_before_the_newest_row_is_refused_and_does_not_get_round_the_pause(
+    three: list[Version], place: Settings
+) -> None:
+    go(place)
+    for moment in (LATER, NOW - timedelta(seconds=1)):
+        for version in (None, 1, 3):
+            with pytest.raises(PromotionRefused, match=r"as_of 2026-.* before .*--as-of"):
+                go(place, version, at=moment, actor="bob")
+    looked = going_back.only_planned(plan(place, at=NOW - timedelta(seconds=1)))
+    assert looked.version is None
+    assert looked.why.startswith("as_of 2026-")
+    # Her own words, though her second click has an earlier moment, are the rollback that was done.
+    assert go(place, at=NOW - timedelta(seconds=1)).version == 2
+    assert (serving(place), len(moves_of(place))) == (2, 4)
+
+
 def test_plans_made_at_the_same_time_are_carried_out_once(three: list[Version], place: Settings) -> None:
     plans = [plan(place, actor=name, reason="slow", dry_run=False) for name in ("ann", "bob", "eve")]
     ended: list[RolledBack] = []

@@ -51,7 +51,7 @@ class Trouble:
     @property
     def is_failure(self) -> bool:
         """Whether something was broken: news is not, and neither is a version that waits for a person."""
-        return self.tier != "info" and self.cause != "approval"
+        return self.tier != "info" and not self.cause.startswith("approval")
 
 
 @dataclass(frozen=True)

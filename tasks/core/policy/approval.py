@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import PromotionRefused, SpecError
 from tasks.core.window import parse_duration, utc
 
 SILENCE = "silence"
@@ -82,19 +82,19 @@ class Waiting:
         return serving != self.against
 
 
-def waiting_versions(rows: Sequence[Row], valid_for: str, moment: datetime) -> tuple[Waiting, ...]:
-    """Return what waits for a person at this moment, oldest first.
+def waiting_versions(rows: Sequence[Row], valid_for: str) -> tuple[Waiting, ...]:
+    """Return what waits for a person, oldest first.
 
     A version waits from its row `waiting` until any later row settles it: its approval (whatever that came
-    to), or a promotion by other means. What is settled is settled, however its moment lies. `rows` are the
-    ledger's, in the order they were recorded.
+    to), or a promotion by other means. `rows` are the ledger's, in the order they were recorded, and that
+    order alone counts: a moment given by a caller cannot make a version look as if it did not wait.
     """
     found: dict[int, Waiting] = {}
     for row in rows:
         if row.to_version is None:
             continue
-        since = utc(row.at)
-        if row.action == "waiting" and since <= utc(moment):
+        if row.action == "waiting":
+            since = utc(row.at)
             until = since + parse_duration(valid_for)
             found[row.to_version] = Waiting(
                 row.to_version,
@@ -171,6 +171,45 @@ def check_signed(actor: str, reason: str, *, model: str) -> None:
             raise SpecError(
                 f"{field}: nothing", "who decides and why, for the ledger", f"give {example}", model=model
             )
+
+
+def check_named(version: int | None, waits: Sequence[Waiting], *, model: str) -> int:
+    """Return the version that somebody rules on, where they said which.
+
+    There is no default: words that are said twice, or while another version begins to wait, would be heard
+    about a version that nobody has looked at.
+
+    Raises:
+        SpecError: naming the field and what waits, when no version is given.
+    """
+    if version is not None:
+        return version
+    waiting = ", ".join(str(one.version) for one in waits)
+    raise SpecError(
+        "version: nothing",
+        f"the number of the version that is meant; {f'waiting: {waiting}' if waits else 'nothing waits'}",
+        f"look at it, then give --version {waits[-1].version if waits else 'N'}",
+        model=model,
+    )
+
+
+def check_not_backdated(moment: datetime, rows: Sequence[Row], *, model: str) -> None:
+    """Return nothing when no row of the ledger has a later moment than this one.
+
+    What a person decides rests on everything that stands in the ledger, so it cannot count from before it.
+
+    Raises:
+        PromotionRefused: when one has.
+    """
+    last = max(rows, key=lambda row: utc(row.at), default=None)
+    if last is not None and utc(moment) < utc(last.at):
+        raise PromotionRefused(
+            f"as_of {utc(moment).isoformat()}, before the ledger's newest row, {last.decision_id} of "
+            f"{utc(last.at).isoformat()}",
+            "a moment not before it",
+            "leave out --as-of, or give that one",
+            model=model,
+        )
 
 
 def _short_digest(*parts: str) -> str:
