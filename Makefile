@@ -9,7 +9,7 @@ export UV_COMPILE_BYTECODE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help demo up status down test check lock clean
+.PHONY: help demo up status down test bench check lock clean
 help: ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
@@ -26,7 +26,10 @@ down: ## end what `make up` runs, and nothing else
 	@$(BIN)/python deployments/up.py down
 
 test: $(VENV)/dev ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+bench: $(VENV)/dev ## measure on a real server: from a decision's event to its running retraining, ten times
+	$(BIN)/python -m pytest -q -s -m slow
 
 check: $(VENV)/dev ## formatting, lint and types
 	$(BIN)/ruff format --check .
