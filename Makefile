@@ -26,7 +26,7 @@ down: ## end what `make up` runs, and nothing else
 	@$(BIN)/python deployments/up.py down
 
 test: $(VENV)/dev ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 bench: $(VENV)/dev ## measure on a real server: from a decision's event to its running retraining, ten times
 	$(BIN)/python -m pytest -q -s -m slow

@@ -21,9 +21,16 @@ from tests.make import START
 AS_OF = START + timedelta(days=30)
 
 
+def clean_processes() -> Any:  # Any: the context of multiprocessing, whose stub has no preload
+    """Return what starts processes that know nothing of this one, whose tests may have left threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.retraining", "mlflow.sklearn", "skops.io"])
+    return context
+
+
 def in_child(work: Any, *args: Any) -> int:
-    """Run in a forked process, so that a kill is a real one; return its exit code (negative: the signal)."""
-    child = multiprocessing.get_context("fork").Process(target=work, args=args)
+    """Run in a process of its own, so that a kill is real; return its exit code (negative: the signal)."""
+    child = clean_processes().Process(target=work, args=args)
     child.start()
     child.join(300)
     assert child.exitcode is not None

@@ -20,7 +20,7 @@ from tasks.store.engine import close_stores, open_store
 from tests.live.live import ROOT, Live, live_place
 from tests.make import START, make_frame, spec_block
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("live-events"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 AS_OF = START + timedelta(days=30)
 # Part of the model, as a user's own feature code is: it waits for as long as a file stands.

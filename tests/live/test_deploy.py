@@ -21,7 +21,7 @@ from deployments.declared import Deployment
 from tasks.core.spec import parse_spec
 from tests.live.live import POOL, ROOT, Live, live_place
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("live")]
+pytestmark = [pytest.mark.engine]
 DEMO = yaml.safe_load((ROOT / "prefect.yaml").read_text())["definitions"]["models"]["demo"]
 FLOWS = ("score", "detect_drift", "monitor", "retrain", "promote", "rollback", "scorecard")
 TRIGGER = "evergreen: demo: retrain when decided"

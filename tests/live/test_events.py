@@ -33,7 +33,7 @@ from tasks.store.engine import close_stores, open_store
 from tests.live.live import POOL, ROOT, Live, live_place
 from tests.make import START, make_frame, make_spec, spec_block
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("live-events")]
+pytestmark = [pytest.mark.engine]
 
 MODELS = ("alpha", "beta", "gamma", "delta")
 AS_OF = START + timedelta(days=30)

@@ -17,7 +17,7 @@ from tasks.store import ledger, registry
 from tasks.store.engine import close_stores, open_store
 from tests.live.live import Live, live_place
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("live")]
+pytestmark = [pytest.mark.engine]
 
 YEAR = demo_year(windows=7)
 FIRST_DRIFTED = 5

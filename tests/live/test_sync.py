@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.sync import main
 from tests.live.live import ROOT, Live, live_place
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("live")]
+pytestmark = [pytest.mark.engine]
 SYNC = str(ROOT / "deployments" / "sync.py")
 DEPLOYED = ("score", "monitor", "retrain")
 FULL = yaml.safe_load((ROOT / "prefect.yaml").read_text())

@@ -22,7 +22,7 @@ from deployments.local.processes import Identity, identity, marked
 from deployments.local.record import Record, read_record
 from tests.live.live import ROOT, Live, live_place
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("live")]
+pytestmark = [pytest.mark.engine]
 
 FLOW = """
 import json, os, subprocess, sys, time
@@ -85,9 +85,14 @@ class Up:
         return done.returncode, done.stdout + done.stderr
 
     def ask(self, path: str, **body: Any) -> Any:  # Any: JSON
-        answered = httpx.post(f"{self.record.api}{path}", json=body, timeout=30, trust_env=False)
-        answered.raise_for_status()
-        return answered.json()
+        def answered() -> Any:  # asked again while a server on SQLite is busy writing
+            answer = httpx.post(f"{self.record.api}{path}", json=body, timeout=30, trust_env=False)
+            if answer.status_code == 503:
+                return None
+            answer.raise_for_status()
+            return [answer.json()]
+
+        return self.live.wait(answered, 60, f"an answer to {path}")[0]
 
     def deployment(self) -> dict[str, Any]:  # Any: JSON
         found = httpx.get(f"{self.record.api}/deployments/name/hello/demo", timeout=30, trust_env=False)

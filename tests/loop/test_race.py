@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from tasks.core.spec import ModelSpec
-from tests.faults.retraining import retrain_in
+from tests.faults.retraining import clean_processes, retrain_in
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 def test_five_simultaneous_launches_of_a_decision_start_one_retraining(
     tmp_path: Path, rows_spec: ModelSpec
 ) -> None:
-    context = multiprocessing.get_context("fork")
+    context = clean_processes()
     racers = [context.Process(target=retrain_in, args=(tmp_path, rows_spec, None)) for _ in range(5)]
     for racer in racers:
         racer.start()

@@ -14,7 +14,6 @@ from tasks.core.replay.summary import Summary, mean
 from tasks.specfile import load_spec
 from tests.loop.plainly import plainly
 
-pytestmark = pytest.mark.xdist_group("year")  # played once, by one worker
 ROOT = Path(__file__).parents[2]
 
 
