@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.clock import now_or
 from tasks.core.errors import WorkflowError
+from tasks.core.policy.served import SERVING
 from tasks.core.records.again import command_again
 from tasks.core.records.failure import (
     Cause,
@@ -37,8 +38,6 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import ledger
 from tasks.store.engine import open_store
-
-_SERVING = ("promoted", "rolled_back")
 
 
 def explain_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -134,7 +133,7 @@ def _serving(model: str, settings: Settings | None) -> str:
         rows = ledger.history(open_store(settings), model)
     except (WorkflowError, SQLAlchemyError, OSError) as err:
         return f"not known: the store does not answer ({type(err).__name__})"
-    served = [row for row in rows if row.action in _SERVING]
+    served = [row for row in rows if row.action in SERVING]
     if not served:
         return "no version: this model has no champion yet"
     last = served[-1]

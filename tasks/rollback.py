@@ -13,13 +13,13 @@ from prefect.states import Completed, State
 
 from tasks.core.errors import PromotionRefused, RegistryError
 from tasks.core.policy.approval import check_not_backdated, check_signed, rollback_id
-from tasks.core.policy.served import served_before
+from tasks.core.policy.served import SERVING, served_before
 from tasks.core.records.text import number as number_shown
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import ledger, moves, registry
+from tasks.store import ledger, registry
 from tasks.store.engine import open_store
 from tasks.store.models import own_types
 from tasks.store.registry import Version
@@ -146,7 +146,7 @@ def _planned(
         raise PromotionRefused(
             "no champion", "a version that serves", "run the retrain flow first", model=name
         )
-    last = next(row for row in reversed(rows) if row.action in moves.SERVING)
+    last = next(row for row in reversed(rows) if row.action in SERVING)
     just = last.action == "rolled_back" and utc(as_of) < utc(last.at) + PAUSE
     said = not dry_run and last.evidence.get("asked") == _asked(actor, reason)
     if just and said and to_version in {None, serving.number}:
@@ -275,5 +275,5 @@ def _default_target(rows: Sequence[ledger.LedgerRow], last: ledger.LedgerRow, *,
 
 def _left(rows: Sequence[ledger.LedgerRow], number: int) -> datetime | None:
     """Return when this version stopped serving for the last time; None when it never served."""
-    left = [row.at for row in rows if row.action in moves.SERVING and row.from_version == number]
+    left = [row.at for row in rows if row.action in SERVING and row.from_version == number]
     return left[-1] if left else None

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Engine
 
 from tasks.core.kpi.facts import moment_in
+from tasks.core.policy.served import SERVING
 from tasks.core.window import utc
 from tasks.messages.deliver import DEPLOYER
 from tasks.store import deliveries, ledger
 from tasks.store.engine import writing
 from tasks.store.ledger import LedgerRow
-from tasks.store.moves import SERVING
 
 RECENT = timedelta(days=7)
 """How old a move may be that the deployer is told of although nobody announced it. Our choice: longer than a

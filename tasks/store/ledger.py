@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tasks.core.errors import RegistryError
+from tasks.core.policy.served import SERVING
 from tasks.core.window import utc
 from tasks.store import outbox
 from tasks.store.engine import insert_new, reading, writing
@@ -18,7 +19,6 @@ from tasks.store.schema import decisions as decisions_table
 from tasks.store.schema import plain, promotions
 
 Action = Literal["promoted", "kept", "skipped", "blocked", "refused", "waiting", "rejected", "rolled_back"]
-_SERVING = ("promoted", "rolled_back")  # the actions that change which version serves
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def serving_at(engine: Engine, model: str, moment: datetime) -> int | None:
     """Return the version that served at `moment`; None before the first promotion."""
     query = (
         sa.select(promotions.c.to_version)
-        .where(promotions.c.model == model, promotions.c.action.in_(_SERVING))
+        .where(promotions.c.model == model, promotions.c.action.in_(SERVING))
         .where(promotions.c.at <= utc(moment))
         .order_by(promotions.c.at.desc(), promotions.c.id.desc())
         .limit(1)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import PromotionRefused, RegistryError
 from tasks.core.model.bundle import plain
+from tasks.core.policy.served import SERVING
 from tasks.settings import Settings
 from tasks.store import ledger
 from tasks.store.engine import open_store
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TAG_INTENT = "evergreen.intent"
-SERVING = ("promoted", "rolled_back")
 """The actions of the ledger that change which version serves."""
 _LONGEST_REASON = 1000  # MLflow keeps at most 5,000 characters of a tag
 

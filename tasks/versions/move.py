@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.clock import now_or
 from tasks.core.errors import PromotionRefused, RegistryError, SpecError
 from tasks.core.model.bundle import plain
+from tasks.core.policy.served import SERVING
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
@@ -146,5 +147,5 @@ def probe(version: Version, place: Settings, also: Iterable[str] = ()) -> dict[s
 def served_digest(name: str, number: int, place: Settings) -> str | None:
     """Return the digest under which this version served last; None when it never served."""
     rows = ledger.history(open_store(place), name)
-    served = [row for row in rows if row.action in moves.SERVING and row.to_version == number]
+    served = [row for row in rows if row.action in SERVING and row.to_version == number]
     return (str(served[-1].evidence.get("digest") or "") or None) if served else None

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 
 from tasks.core.errors import RegistryError
 from tasks.core.policy.approval import Waiting, is_by_hand, waiting_versions
+from tasks.core.policy.served import SERVING
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
@@ -138,7 +139,7 @@ def said_before(
         ours = is_by_hand(row.decision_id) and row.action != "rolled_back" and row.to_version == number
         if ours and row.evidence.get("asked") == asked:
             return row
-        if row.action in moves.SERVING:
+        if row.action in SERVING:
             return None
     return None
 
@@ -150,7 +151,7 @@ def still_waiting(engine: Engine, spec: ModelSpec) -> tuple[Waiting, ...]:
 
 def last_moved(rows: Sequence[ledger.LedgerRow]) -> str:
     """Return the decision that moved the champion last: it tells one state of the ledger from the next."""
-    return next((row.decision_id for row in reversed(rows) if row.action in moves.SERVING), "")
+    return next((row.decision_id for row in reversed(rows) if row.action in SERVING), "")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from tasks.core.errors import PromotionRefused, SpecError
+from tasks.core.policy.served import SERVING
 from tasks.core.window import parse_duration, utc
 
 SILENCE = "silence"
@@ -105,7 +106,7 @@ def waiting_versions(rows: Sequence[Row], valid_for: str) -> tuple[Waiting, ...]
                 until,
                 str(row.evidence.get("digest") or ""),
             )
-        elif row.decision_id == approval_id(row.to_version) or row.action in {"promoted", "rolled_back"}:
+        elif row.decision_id == approval_id(row.to_version) or row.action in SERVING:
             found.pop(row.to_version, None)
     return tuple(found.values())
 

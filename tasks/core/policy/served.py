@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tasks.core.policy.approval import Row
+if TYPE_CHECKING:
+    from tasks.core.policy.approval import Row
 
-_MOVES = ("promoted", "rolled_back")
+SERVING = ("promoted", "rolled_back")
+"""The actions of the ledger that change which version serves."""
 
 
 def served_before(rows: Sequence[Row]) -> tuple[int, ...]:
@@ -28,7 +31,7 @@ def served_before(rows: Sequence[Row]) -> tuple[int, ...]:
     stack: list[int] = []
     bad: set[int] = set()
     for row in rows:
-        if row.action not in _MOVES or row.to_version is None:
+        if row.action not in SERVING or row.to_version is None:
             continue
         if row.action == "rolled_back" and stack:
             bad.add(stack[-1])
