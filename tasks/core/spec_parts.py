@@ -228,8 +228,13 @@ class Performance(Part):
 class Drift(Part):
     """How input drift is judged."""
 
-    detector: Literal["tabular", "alibi"] = Field(
-        "tabular", **at(0, "Our own detector, or alibi-detect's TabularDrift (licence: see README).")
+    detector: Literal["tabular", "alibi", "alibi_cvm", "alibi_classifier"] = Field(
+        "tabular",
+        **at(
+            0,
+            "Our own detector, or alibi-detect's: TabularDrift, Cramér-von Mises, or a classifier over whole "
+            "rows (licence: see README).",
+        ),
     )
     false_alarms: float = Field(
         0.01, gt=0, lt=0.5, **at(1, "Share of undrifted checks that may alarm, over all features together.")
@@ -238,6 +243,27 @@ class Drift(Part):
         (2, 3), **at(2, "[M, N]: act when M of the last N windows are bad, and the newest is.")
     )
     min_rows: int = Field(50, ge=2, **at(3, "Fewest rows of a window that a verdict may rest on."))
+    reference: Literal["auto", "champion", "calendar", "rolling"] = Field(
+        "auto",
+        **at(
+            4,
+            "What a window is compared with: the champion's rows, those of the same weekday or hour "
+            "(auto: where its history shows such a pattern), or the windows just before.",
+        ),
+    )
+    rolling: int = Field(14, ge=3, le=1000, **at(5, "Earlier windows that a rolling reference is made of."))
+    multivariate: bool = Field(
+        True, **at(6, "Also look for changes in how the columns hang together, by a domain classifier.")
+    )
+    sample: int = Field(
+        20_000,
+        ge=200,
+        le=1_000_000,
+        **at(7, "Most rows of a window that alibi-detect and the domain classifier look at."),
+    )
+    compare: bool = Field(
+        False, **at(8, "Where alibi-detect is installed, show its p-values beside our own in every check.")
+    )
 
     @model_validator(mode="after")
     def _m_of_n(self) -> Drift:

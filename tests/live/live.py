@@ -113,14 +113,16 @@ class Live:
             raise AssertionError(f"{command}: {done.stdout[-3000:]} {done.stderr[-3000:]}")
         return done
 
-    def wait(self, true: Callable[[], Any], seconds: float, what: str) -> Any:  # Any: whatever is waited for
-        """Return what `true` gives as soon as it gives something."""
+    def wait(
+        self, true: Callable[[], Any], seconds: float, what: str, every: float = 0.1
+    ) -> Any:  # Any: whatever is waited for
+        """Return what `true` gives as soon as it gives something; asked again after `every` seconds."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
                 if found := true():
                     return found
-            time.sleep(0.1)
+            time.sleep(every)
         logs = "".join(
             f"\n--- {log.name}\n{log.read_text(errors='replace')[-2000:]}"
             for log in self.folder.glob("*.log")
@@ -135,17 +137,26 @@ class Live:
         """Return what the API answers to a GET."""
         return self._asked("GET", path)
 
-    def _asked(self, method: str, path: str, **more: Any) -> Any:  # Any: JSON
+    def patch(self, path: str, **body: Any) -> Any:  # Any: JSON
+        """Return what the API answers to a PATCH."""
+        return self._asked("PATCH", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """Delete what is there, and whatever an answer that got lost had deleted already."""
+        self._asked("DELETE", path, gone=True)
+
+    def _asked(self, method: str, path: str, *, gone: bool = False, **more: Any) -> Any:  # Any: JSON
         """Return an answer; asked again while a server on SQLite is busy writing and says 503."""
 
         def answered() -> list[Any] | None:
-            answer = httpx.request(method, f"{self.api}{path}", timeout=30, **more)
+            answer = httpx.request(method, f"{self.api}{path}", timeout=60, **more)
             if answer.status_code == 503:
                 return None
-            answer.raise_for_status()
+            if not (gone and answer.status_code == 404):
+                answer.raise_for_status()
             return [answer.json() if answer.content else None]
 
-        return self.wait(answered, 60, f"an answer to {method} {path}")[0]
+        return self.wait(answered, 240, f"an answer to {method} {path}", every=0.5)[0]
 
     def deployment(self, name: str) -> dict[str, Any]:  # Any: JSON
         """Return a deployment by `flow/name`."""

@@ -271,7 +271,10 @@ def test_a_thousand_events_of_one_decision_are_one_retraining(live: Live, here: 
     began = datetime.now(UTC)
     for start in range(0, len(ids), 101):
         batch = [event("gamma", decision.id, one) for one in ids[start : start + 101]]
-        httpx.post(f"{live.api}/events", json=batch, timeout=120).raise_for_status()
+        url = f"{live.api}/events"
+        live.wait(
+            lambda batch=batch, url=url: httpx.post(url, json=batch, timeout=120).is_success, 240, "events"
+        )
     took = (datetime.now(UTC) - began).total_seconds()
     (acted, *more) = live.wait(lambda: actions(live, "retrain gamma"), 400, "what the trigger did")
     sys.stdout.write(f"\n1,010 events sent in {took:.1f} s; {acted['event']}: {acted['payload']}")

@@ -10,7 +10,6 @@ from io import StringIO
 from typing import Any
 from unittest.mock import patch
 
-import httpx
 import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -179,13 +178,13 @@ def test_what_is_not_declared_any_more_is_removed_and_the_foreign_stays(synced: 
 def test_what_a_person_paused_or_switched_off_stays_so_when_it_changes(synced: Live) -> None:
     there = deployments(synced)
     score, monitor, retrain = (there[f"{flow}/demo"] for flow in DEPLOYED)
-    path = f"{synced.api}/deployments"
+    path = "/deployments"
     schedule = f"{path}/{monitor['id']}/schedules/{monitor['schedules'][0]['id']}"
-    assert httpx.patch(schedule, json={"active": False}).status_code == 204
-    assert httpx.post(f"{path}/{score['id']}/pause_deployment").status_code == 200
+    synced.patch(schedule, active=False)
+    synced.post(f"{path}/{score['id']}/pause_deployment")
     for name in ("evergreen: demo: retrain when decided", "evergreen: demo: score is overdue"):
         identity = automations(synced)[name]["id"]
-        assert httpx.patch(f"{synced.api}/automations/{identity}", json={"enabled": False}).status_code == 204
+        synced.patch(f"/automations/{identity}", enabled=False)
 
     def edit(by_flow: dict[str, dict[str, Any]]) -> None:
         for one in by_flow.values():
@@ -207,8 +206,8 @@ def test_what_a_person_paused_or_switched_off_stays_so_when_it_changes(synced: L
     assert switched["evergreen: demo: score is overdue"] is False
     assert switched["evergreen: demo: monitor is overdue"] is True
     # Back on, for the tests after this one.
-    httpx.patch(schedule, json={"active": True})
-    httpx.post(f"{path}/{score['id']}/resume_deployment")
+    synced.patch(schedule, active=True)
+    synced.post(f"{path}/{score['id']}/resume_deployment")
 
 
 def test_what_the_file_says_of_pauses_wins_over_the_server(synced: Live) -> None:
@@ -265,8 +264,7 @@ def test_a_deployment_deleted_by_hand_comes_back_and_its_orphaned_trigger_goes(s
     name = "evergreen: demo: retrain when decided"
     orphan = automations(synced)[name]["id"]
     lost = deployments(synced)["retrain/demo"]["id"]
-    # A server on SQLite answers 503 now and then while it writes.
-    synced.wait(lambda: httpx.delete(f"{synced.api}/deployments/{lost}").is_success, 60, "the deletion")
+    synced.delete(f"/deployments/{lost}")
     assert automations(synced)[name]["id"] == orphan, "Prefect leaves the trigger of a deleted deployment"
     sync(synced)
     again = deployments(synced)["retrain/demo"]["id"]

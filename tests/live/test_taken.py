@@ -34,8 +34,8 @@ __all__ = ["stage"]  # the fixture
 
 
 @contextmanager
-def stranger(folder: Path, port: int) -> Iterator[None]:
-    """Give a server of somebody else that answers 200 on the port."""
+def stranger(folder: Path, port: int) -> Iterator[int]:
+    """Give the process of somebody else's server that answers 200 on the port; it leads its session."""
     (folder / "fake.py").write_text(FAKE)
     words = [sys.executable, str(folder / "fake.py"), "stranger", str(port), "child"]
     with subprocess.Popen(words, cwd=folder, start_new_session=True) as other:
@@ -44,7 +44,7 @@ def stranger(folder: Path, port: int) -> Iterator[None]:
             while not answers(f"http://{HOST}:{port}/", {}):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-            yield
+            yield other.pid
         finally:
             other.kill()
 
@@ -105,7 +105,8 @@ def test_a_port_is_ours_only_if_everyone_who_listens_is(stage: Stage) -> None:
     assert owner(port, os.getpid()) is Owner.NOBODY
     stage.supervisor.start_all([one])
     assert owner(port, stage.supervisor.kept[0].running.pid) is Owner.OURS
-    assert owner(port, os.getsid(0)) is Owner.ANOTHER
+    with stranger(stage.place.folder, port_of(stage.service("other").health)) as other:
+        assert owner(port, other) is Owner.ANOTHER
     with socket.socket() as wide:
         wide.bind(("0.0.0.0", 0))  # noqa: S104 -- whoever listens on every address answers on ours too
         wide.listen()
