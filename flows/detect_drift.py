@@ -13,7 +13,7 @@ from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.decide import CheckResult, reach_decision, record_check
-from tasks.drift import check_drift
+from tasks.drift import check_drift, count_window
 from tasks.failure import explain_failure
 from tasks.fetch import fetch_window
 from tasks.launch import launch_retraining
@@ -21,6 +21,7 @@ from tasks.monitor import gather_evidence
 from tasks.notify import announce, deliver_pending
 from tasks.publish import publish_decision, publish_drift, publish_validation
 from tasks.register import champion
+from tasks.reports import publish_drift_report
 from tasks.validate import validate
 
 
@@ -52,12 +53,20 @@ def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: Dry
 
     verdict = None
     if incumbent and checked.report.outcome != "block":
+        counted = count_window(spec, checked.dataset, incumbent.reference_path, incumbent.model_path)
         verdict = check_drift(
-            spec, checked.dataset, incumbent.reference_path, model_path=incumbent.model_path
+            spec,
+            checked.dataset,
+            incumbent.reference_path,
+            profile=counted,
+            model_path=incumbent.model_path,
+            version=version,
+            keep=not dry_run,
         )
         if not dry_run:
             record_check(spec, "drift", window, verdict, version=version, as_of=moment)
-        publish_drift(spec, verdict, window)
+        page = publish_drift_report(spec, verdict, window)
+        publish_drift(spec, verdict, window, report=page)
 
     evidence = gather_evidence(
         spec,

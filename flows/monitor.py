@@ -63,6 +63,7 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
                 promise_low=incumbent.promise.low,
                 learnt_until=incumbent.train_end,
                 version=version,
+                reference_path=incumbent.reference_path,
                 as_of=moment,
             )
             if not dry_run:

@@ -24,13 +24,13 @@ from tasks.core.form import ABOUT_MODEL, AsOf, DecisionId, DryRun, Force, Reason
 from tasks.core.policy.approval import approval_cause
 from tasks.core.spec import ModelSpec
 from tasks.deployer import announce_promotion
-from tasks.drift import profile_reference
 from tasks.evaluate import evaluate_pair
 from tasks.failure import explain_failure
 from tasks.fetch import Fetched, commit_watermark, fetch_training
 from tasks.launching.deployed import form_of
 from tasks.notify import settle, tell
 from tasks.publish import publish_comparison, publish_decision, publish_validation
+from tasks.reference import profile_reference
 from tasks.register import (
     Registered,
     champion,

@@ -14,8 +14,10 @@ from prefect.states import Completed, State
 
 from tasks.clock import now_or
 from tasks.core.dataset import Dataset
+from tasks.core.drift.results import DriftVerdict
 from tasks.core.errors import ContractError
 from tasks.core.policy.decision import Decision, Evidence, decide
+from tasks.core.records.drift_rows import feature_rows
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger
@@ -62,10 +64,16 @@ def record_check(
     as_of: datetime,
     settings: Settings | None = None,
 ) -> checks.Check:
-    """Return the check as it stands in the store; a re-run that concludes the same writes nothing."""
+    """Return the check as it stands in the store; a re-run that concludes the same writes nothing.
+
+    What a drift check found of each feature becomes a row of its own, not part of the check's summary.
+    """
     summary = verdict.summary() if hasattr(verdict, "summary") else asdict(verdict)
     if hasattr(verdict, "sentence"):
         summary = {**summary, "sentence": verdict.sentence()}
+    features = feature_rows(verdict) if isinstance(verdict, DriftVerdict) else ()
+    if features:
+        summary = {name: value for name, value in summary.items() if name not in {"features", "shapes"}}
     return checks.record(
         open_store(settings),
         model=spec.name,
@@ -74,6 +82,7 @@ def record_check(
         version=version,
         outcome=verdict.outcome,
         summary=summary,
+        features=features,
         run_id=str(flow_run.id) if flow_run.id else None,
         at=as_of,
     )

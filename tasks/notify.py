@@ -15,6 +15,7 @@ from sqlalchemy.engine import Engine
 from tasks.clock import now_or
 from tasks.core.messages import LONGEST, Message, Tier, opening
 from tasks.core.policy.decision import Decision
+from tasks.core.policy.tiers import incident_of, over
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.messages import promotions
@@ -26,14 +27,6 @@ from tasks.store.deliveries import Delivery
 from tasks.store.engine import open_store
 
 _LEVELS = {"critical": logging.CRITICAL, "warning": logging.WARNING, "info": logging.INFO}
-_TIERS: dict[str, Tier] = {
-    "data": "critical",
-    "labels": "warning",
-    "decay": "warning",
-    "drift": "info",
-    "age": "info",
-    "first": "info",
-}
 
 
 @dataclass(frozen=True)
@@ -90,19 +83,20 @@ def announce(
 ) -> tuple[Told, ...]:
     """Return what became of the messages about this decision: one per incident that it opens.
 
-    Bad data is critical; suspected labels, decay and a loop that does not help itself are warnings; drift,
-    age and the first training are for information. Incidents that the decision's evidence shows to be over
-    are settled; what the evidence does not know stays open.
+    Bad data is critical; suspected labels, decay, drift that is likely to hurt and a loop that does not help
+    itself are warnings; other drift, age and the first training are for information. Incidents that the
+    decision's evidence shows to be over are settled; what the evidence does not know stays open.
     """
     place = settings or Settings()
-    over = [row for cause in sorted(_over(decision)) for row in _ended(spec, cause, as_of, place)[1]]
+    ended = [row for cause in sorted(over(decision)) for row in _ended(spec, cause, as_of, place)[1]]
     begun = []
-    if decision.cause != "none":
-        tier = _TIERS[decision.cause]
-        begun.append(_Incident.begun(spec, tier, decision.cause, decision.sentence(), as_of, place, link))
+    opened = incident_of(decision)
+    if opened:
+        cause, tier = opened
+        begun.append(_Incident.begun(spec, tier, cause, decision.sentence(), as_of, place, link))
     if decision.escalate:
         begun.append(_Incident.begun(spec, "warning", "futility", decision.sentence(), as_of, place, link))
-    rows = over + [row for incident in begun for row in incident.rows]
+    rows = ended + [row for incident in begun for row in incident.rows]
     sent = send_rows(open_store(place), rows, now_or(None), place)
     return tuple(incident.told(sent) for incident in begun)
 
@@ -151,25 +145,6 @@ def deliver_pending(
             spec.name, len(rows), len(done.reached), len(done.failed), len(done.given_up),
         )  # fmt: skip
     return done
-
-
-def _over(decision: Decision) -> set[str]:
-    """Return the incidents that cannot be open any more after this decision."""
-    known = decision.evidence
-    over = {
-        "data": known.get("data_ok") is True,
-        "labels": known.get("label_fault") is None,
-        "decay": _newest(known.get("performance")) == "ok",
-        "drift": _newest(known.get("drift")) == "ok",
-        "first": known.get("has_champion") is True,
-        "age": True,
-        "futility": not decision.escalate and (decision.kind == "TRAIN" or decision.cause == "none"),
-    }
-    return {cause for cause, ended in over.items() if ended and cause != decision.cause}
-
-
-def _newest(checks: object) -> str | None:
-    return checks[-1]["outcome"] if isinstance(checks, list) and checks else None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tasks.pages.note import note
 
 if TYPE_CHECKING:
     from tasks.core.data.contract import ContractReport
-    from tasks.core.drift.verdict import DriftVerdict
+    from tasks.core.drift.results import DriftVerdict
     from tasks.core.evaluation.performance import PerformanceVerdict
 
 
@@ -60,9 +60,12 @@ def publish_comparison(spec: ModelSpec, compared: Compared, window: Window | Non
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=60, cache_policy=NO_CACHE)
-def publish_drift(spec: ModelSpec, verdict: DriftVerdict, window: Window | None = None) -> str:
-    """Return the key of the artifact with every measure of every feature."""
-    return _publish(spec, "drift", drift_markdown(spec, verdict), f"drift: {verdict.outcome}", window)
+def publish_drift(
+    spec: ModelSpec, verdict: DriftVerdict, window: Window | None = None, *, report: str = ""
+) -> str:
+    """Return the key of the artifact with the verdict in words and numbers; `report` is where its page is."""
+    text = drift_markdown(spec, verdict, window, report=report)
+    return _publish(spec, "drift", text, f"drift: {verdict.outcome}", window)
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=60, cache_policy=NO_CACHE)

@@ -5,15 +5,30 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.core.drift.results import DriftVerdict
+from tasks.core.records.drift_calendar import MEANINGS, SYMBOLS, how_many
+from tasks.core.records.drift_page import DriftPage, drift_page, watched
+from tasks.core.records.drift_words import named, short_percent
+from tasks.core.records.text import number
 from tasks.core.replay.backtest_result import Backtest, backtest_sentence
 from tasks.core.replay.chart import Figure, backtest_figure, planted_spans, replay_figure
 from tasks.core.replay.summary import Summary, shown
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
 from tasks.log import task_logger
+from tasks.pages.light import write_light_page
 from tasks.pages.page import write_json, write_page
+from tasks.settings import Settings
+from tasks.store.engine import open_store
+from tasks.store.reports import keep_report
+from tasks.store.trends import feature_history, verdict_history
+
+TREND_WINDOWS = 60  # of the measures over time; our choice: what one line still shows
 
 
 @task(retries=0, timeout_seconds=120, cache_policy=NO_CACHE)
@@ -26,6 +41,39 @@ def publish_replay(summary: Summary, folder: Path) -> Path:
 def publish_backtest(result: Backtest, folder: Path) -> Path:
     """Return the path of `backtest.html`, written with `backtest.json` into the folder."""
     return write_backtest(result, folder / "backtest.html")
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=300, cache_policy=NO_CACHE)
+def publish_drift_report(
+    spec: ModelSpec, verdict: DriftVerdict, window: Window, *, settings: Settings | None = None
+) -> str:
+    """Return where the drift report of this window stands: a file or `s3://` address below the artifact root.
+
+    One page per window: publishing it again replaces it, and the same verdict with the same history gives
+    the same page. Earlier windows come from the store, this one from the verdict.
+    """
+    started, page = time.monotonic(), _drift_page(spec, verdict, window, settings)
+    with TemporaryDirectory() as folder:
+        path = write_drift_report(page, Path(folder) / "drift.html")
+        size = path.stat().st_size
+        stands = keep_report(path, spec.name, name=f"drift/{_stamp(window)}.html", settings=settings)
+    task_logger(__name__).info(
+        "%s: drift report of %s, %.0f kB, in %.1f s: %s",
+        spec.name, window, size / 1e3, time.monotonic() - started, stands,
+    )  # fmt: skip
+    return stands
+
+
+def write_drift_report(page: DriftPage, path: Path) -> Path:
+    """Return the path of the page just written: one HTML file that loads nothing."""
+    return write_light_page(
+        "drift.html.j2",
+        path,
+        filters={"number": number, "short": short_percent, "named": named},
+        page=page,
+        signs=SYMBOLS,
+        meanings=MEANINGS,
+    )
 
 
 def write_report(summary: Summary, path: Path) -> Path:
@@ -50,6 +98,23 @@ def write_backtest(result: Backtest, path: Path) -> Path:
         result.model, len(result.policies), time.monotonic() - started, path.name,
     )  # fmt: skip
     return path
+
+
+def _drift_page(
+    spec: ModelSpec, verdict: DriftVerdict, window: Window, settings: Settings | None
+) -> DriftPage:
+    engine, many = open_store(settings), how_many(window.length)
+    past = verdict_history(engine, spec.name, windows=many, before=window.end)
+    history = feature_history(
+        engine, spec.name, windows=TREND_WINDOWS, before=window.end, features=watched(verdict)
+    )
+    # The check of this window, where it is on record, knows the version; else the newest before it.
+    version = past[-1].version if past else None
+    return drift_page(spec, verdict, window, past=past, history=history, version=version)
+
+
+def _stamp(window: Window) -> str:
+    return f"{window.start:%Y%m%dT%H%M%S}Z_{window.end:%Y%m%dT%H%M%S}Z"
 
 
 def _page(template: str, path: Path, figure: Figure, **values: object) -> None:

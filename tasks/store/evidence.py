@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tasks.core.policy.approval import SILENCE, is_by_hand
-from tasks.core.policy.decision import CheckOutcome, Evidence, cause_of, wanted_cause
+from tasks.core.policy.decision import cause_of, wanted_cause
+from tasks.core.policy.evidence import CheckOutcome, Evidence, HarmOutcome
 from tasks.core.policy.label_fault import suspect
 from tasks.core.policy.standing import TRAINED
 from tasks.core.spec import ModelSpec
@@ -109,6 +110,39 @@ def suspected_fault(engine: Engine, spec: ModelSpec, window: Window, as_of: date
     return None
 
 
+@dataclass(frozen=True)
+class Around:
+    """What is known around a window: its usual labels, and whether scores and inputs moved in it.
+
+    `usual` is the median mix of the six windows before. `scores_moved` and `inputs_moved` are None where no
+    drift check of the window is on record.
+    """
+
+    usual: dict[Any, int]  # Any: labels may be of any type
+    scores_moved: bool | None
+    inputs_moved: bool | None
+
+
+def around(engine: Engine, spec: ModelSpec, window: Window, as_of: datetime) -> Around:
+    """Return what the store knows around this window; the usual labels only of a classification."""
+    before = range(1, _REFERENCE_WINDOWS + 1) if spec.task == "classification" else ()
+    mixes = [label_counts(engine, spec.name, window.before(back), as_of) for back in before]
+    wanted = spec.drift.windows[1] + _REFERENCE_WINDOWS + 2
+    there = [
+        check
+        for check in checks.recent(engine, spec.name, "drift", wanted, as_of)
+        if check.window.start < window.end and window.start < check.window.end
+    ]
+    known = [check for check in there if check.outcome != "undecided"]
+    if not known:
+        return Around(_usual(mixes), None, None)
+    return Around(
+        usual=_usual(mixes),
+        scores_moved=any(bool(check.summary.get("score_drifted")) for check in known),
+        inputs_moved=any(bool(check.summary.get("drifted")) for check in known),
+    )
+
+
 def label_counts(engine: Engine, model: str, window: Window, as_of: datetime) -> dict[Any, int]:
     """Return how often each label stands, newest label per row, on the predictions of the window.
 
@@ -156,10 +190,18 @@ def _outcomes(
     wanted = spec.drift.windows[1]
     found = _apart(checks.recent(engine, spec.name, kind, 20 * wanted, as_of))[-wanted:]
     return tuple(
-        CheckOutcome(check.window, check.outcome, str(check.summary.get("reason") or ""))  # type: ignore[arg-type]  # checked when it is made
+        CheckOutcome(check.window, check.outcome, str(check.summary.get("reason") or ""), *_harm(check))  # type: ignore[arg-type]  # checked when it is made
         for check in found
         if check.version == version
     )
+
+
+def _harm(check: checks.Check) -> tuple[HarmOutcome | None, str]:
+    """Return what the check estimated the drift to do, and why; checks of before have nothing of it."""
+    found = check.summary.get("harm")
+    if not isinstance(found, dict) or found.get("outcome") not in get_args(HarmOutcome):
+        return None, ""
+    return found["outcome"], str(found.get("reason") or "")
 
 
 def _apart(found: list[checks.Check]) -> list[checks.Check]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0002"  # head of migrations/versions; a store at this revision is opened without loading Alembic
+REVISION = "0003"  # head of migrations/versions; a store at this revision is opened without loading Alembic
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -264,4 +264,37 @@ deliveries = sa.Table(
     sa.Column("error", sa.String),
     sa.UniqueConstraint("topic", "channel"),
     sa.Index(None, "model", "done_at"),
+)
+# What a drift check said of every feature: one row each, under the revision of the check that said it.
+feature_checks = sa.Table(
+    "feature_checks",
+    METADATA,
+    sa.Column("model", sa.String, primary_key=True),
+    sa.Column("window_end", UtcDateTime, primary_key=True),
+    sa.Column("window_start", UtcDateTime, primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("feature", sa.String, primary_key=True),
+    sa.Column("version", sa.Integer),
+    _need("outcome", sa.String),
+    sa.Column("measure", sa.String),
+    sa.Column("value", sa.Float),
+    sa.Column("threshold", sa.Float),
+    sa.Column("p_value", sa.Float),
+    sa.Column("n", sa.BigInteger),
+    _need("reason", sa.String),
+    sa.Column("at", UtcDateTime),
+)
+# Counts of earlier windows, which a rolling reference is the sum of; made anew from the rows at any time.
+profiles = sa.Table(
+    "profiles",
+    METADATA,
+    _id(),
+    _need("model", sa.String),
+    sa.Column("version", sa.Integer),
+    _need("reference_id", sa.String),
+    _need("window_start", UtcDateTime),
+    _need("window_end", UtcDateTime),
+    _need("profile", Json),
+    sa.UniqueConstraint("model", "reference_id", "window_start", "window_end"),
+    sa.Index(None, "model", "window_end"),
 )

@@ -73,9 +73,9 @@ def test_equal_labels_of_different_types_are_the_same_label(kind) -> None:
 
 
 def test_the_test_of_homogeneity_is_scipys() -> None:
-    reference, current = label_fault._side_by_side({"a": 50, "b": 30, "c": 20}, {"a": 20, "b": 25, "c": 25})
+    reference, current = label_fault.side_by_side({"a": 50, "b": 30, "c": 20}, {"a": 20, "b": 25, "c": 25})
     theirs = chi2_contingency([[50, 30, 20], [20, 25, 25]], correction=False)
-    assert label_fault._p_value(reference, current) == pytest.approx(theirs.pvalue)
+    assert label_fault.homogeneity(reference, current) == pytest.approx(theirs.pvalue)
 
 
 def test_good_labels_are_hardly_ever_suspected_and_a_fault_always_is() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.drift.bins import category_bins, count, count_absent, numeric_bins
+from tasks.core.drift.counting.bins import category_bins, count, count_absent, numeric_bins
 from tasks.core.drift.profile import build_reference, profile_frame
 from tasks.core.drift.shape import Shape, shape_of, shapes_of, worst_first
 from tasks.core.drift.verdict import judge

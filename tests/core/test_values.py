@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.drift.values import read_labels, read_numbers
+from tasks.core.drift.counting.values import name_values, read_floats, read_labels, read_numbers
 
 
 def mixed() -> pd.Series:
@@ -97,3 +97,26 @@ def test_a_signalling_nan_of_decimal_is_a_null():
     column = pd.Series([Decimal("sNaN"), Decimal(2), [1]], dtype=object)
     assert (read_numbers(column).nulls, read_numbers(column).finite.tolist()) == (1, [2.0])
     assert (read_labels(column).nulls, read_labels(column).unreadable) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "kind", ["float64", "float32", "Float64", "Int64", "object", "string", "double[pyarrow]"]
+)
+def test_floats_are_read_with_a_nan_for_every_cell_that_is_no_number(kind):
+    column = pd.Series([1, None, 3], dtype=kind)
+    values, nulls = read_floats(column)
+    assert (values.dtype, nulls) == (np.float64, 1)
+    assert np.array_equal(values, [1, np.nan, 3], equal_nan=True)
+
+
+def test_floats_and_numbers_of_a_mixed_column_agree():
+    values, nulls = read_floats(mixed())
+    read = read_numbers(mixed())
+    assert values[np.isfinite(values)].tolist() == read.finite.tolist()
+    assert (np.isnan(values).sum(), nulls) == (read.nulls + read.unreadable, read.nulls)
+
+
+def test_values_of_one_name_share_its_place_and_those_of_none_have_no_place():
+    names, places = name_values([True, "true", 1, Decimal("1.0"), [1], None, "b"])
+    assert names == ("True", "1", "b")
+    assert places.tolist() == [0, 0, 1, 1, -1, -1, 2]

@@ -32,6 +32,8 @@ PARTS = {
     "tasks.register": ("tasks.versions",),  # one door to versions for the flows
     "tasks.approve": ("tasks.versions",),  # what a person approves is moved as the gate's choice is
     "tasks.rollback": ("tasks.versions",),  # a rollback is a move to what served before
+    "tasks.drift": ("tasks.drifting",),  # one file per thing a check is made with
+    "tasks.reference": ("tasks.drifting",),  # counted as every later window is
     "tasks.waiting": ("tasks.versions",),  # what waits for a ruling
 }
 
@@ -49,6 +51,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tasks.launching": (*SHARED, "tasks.launching"),
     "tasks.messages": (*SHARED, "tasks.messages"),
     "tasks.versions": (*SHARED, "tasks.versions"),
+    "tasks.drifting": (*SHARED, "tasks.drifting"),
     "serving": ("serving", "tasks.core", "tasks.store", "tasks.settings"),
     "deployments": ("deployments", "flows", "tasks.core", "tasks.settings", "tasks.messages.channels"),
     "bench": (*ROOMS,),
@@ -56,7 +59,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 # Packages of others: the only ones a room may import (None: any), and those it may never.
 ONLY: dict[str, frozenset[str]] = {
-    "tasks.core": frozenset({"numpy", "pandas", "scipy", "sklearn", "pydantic", "pandera"}),
+    # pyarrow: columns in memory, as they come from Parquet; it reads no file there.
+    "tasks.core": frozenset({"numpy", "pandas", "pyarrow", "scipy", "sklearn", "pydantic", "pandera"}),
     "flows": frozenset({"prefect"}),
 }
 NEVER: dict[str, frozenset[str]] = {

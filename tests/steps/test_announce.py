@@ -37,8 +37,8 @@ def decision(**facts: object) -> Decision:
     return decide(Evidence(as_of=AT, **facts), SPEC)
 
 
-def outcomes(*names: str) -> tuple[CheckOutcome, ...]:
-    return tuple(CheckOutcome(week(number), name) for number, name in enumerate(names))
+def outcomes(*names: str, harm: str | None = None) -> tuple[CheckOutcome, ...]:
+    return tuple(CheckOutcome(week(number), name, "", harm, "a loss") for number, name in enumerate(names))
 
 
 def open_incidents(settings: Settings) -> dict[str, str]:
@@ -55,6 +55,12 @@ ROUTES = [
         {"decay": "warning", "futility": "warning"},
     ),
     ({"drift": outcomes("drift", "drift")}, {"drift": "info"}),
+    ({"drift": outcomes("drift", "drift", harm="harmless")}, {"drift": "info"}),
+    ({"drift": outcomes("drift", "drift", harm="harmful")}, {"harm": "warning"}),
+    (
+        {"drift": outcomes("drift", "drift", harm="harmful"), "performance": outcomes("ok", "ok")},
+        {"drift": "info"},
+    ),
     ({"has_champion": False}, {"first": "info"}),
     ({"drift": outcomes("ok"), "performance": outcomes("ok")}, {}),
     ({}, {}),
@@ -88,6 +94,22 @@ def test_an_announced_incident_ends_when_the_evidence_shows_it_and_not_by_silenc
     well = decision(data_ok=True, performance=outcomes("drift", "drift", "ok"))
     announce.fn(SPEC, well, as_of=AT, settings=settings)
     assert open_incidents(settings) == {}
+
+
+def test_harmless_drift_that_becomes_harmful_is_told_again_and_louder_and_no_estimate_ends_it(
+    channels, settings: Settings
+) -> None:
+    def told(*names: str, harm: str | None = None, **facts: object) -> dict[str, str]:
+        found = decision(drift=outcomes(*names, harm=harm), **facts)
+        announce.fn(SPEC, found, as_of=AT, settings=settings)
+        return open_incidents(settings)
+
+    assert told("drift", "drift", harm="harmless") == {"drift": "info"}
+    assert told("drift", "drift", harm="harmful") == {"drift": "info", "harm": "warning"}
+    assert told("drift", "drift", harm="harmless") == {"drift": "info", "harm": "warning"}
+    fine = outcomes("ok", "ok")
+    assert told("drift", "drift", harm="harmful", performance=fine) == {"drift": "info"}, "labels have spoken"
+    assert told("drift", "drift", "ok") == {}
 
 
 def test_an_unknown_tier_is_refused_before_anything_is_written(settings: Settings) -> None:

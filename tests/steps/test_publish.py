@@ -60,7 +60,8 @@ def test_a_drift_table_names_what_moved_first(published: list[dict[str, str]]) -
     reference = build_reference(frame, spec)
     moved = make_frame(2000, seed=1).assign(spend=lambda f: f["spend"] * 3)
     verdict = judge(reference, profile_frame(moved, reference), spec)
-    publish.publish_drift.fn(spec, verdict)
+    publish.publish_drift.fn(spec, verdict, report="s3://bucket/reports/churn/drift/x.html")
+    assert "`s3://bucket/reports/churn/drift/x.html`" in published[0]["markdown"]
     rows = [line for line in published[0]["markdown"].splitlines() if line.startswith("| ")]
     assert rows[2].startswith("| spend |")
     assert "| drift |" in rows[2]
@@ -188,6 +189,7 @@ def test_a_run_is_pointed_at_whole_only_where_somebody_said_how_people_reach_the
         publish.publish_drift,
         publish.publish_performance,
         publish.publish_decision,
+        reports.publish_drift_report,
         reports.publish_replay,
         reports.publish_backtest,
     ],

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import SpecError, WorkflowError
 from tasks.settings import Settings
-from tasks.store import migrations, watermarks
+from tasks.store import checks, migrations, watermarks
 from tasks.store.engine import close_stores, insert_new, open_store, reading, writing
 from tasks.store.schema import METADATA, REVISION, UtcDateTime, dump_json
 from tests.stores import BOTH, fresh_url, place
@@ -51,6 +51,29 @@ def test_a_migrated_store_has_exactly_the_tables_of_the_schema(url: str, tmp_pat
 
 def test_the_newest_migration_is_the_one_the_code_expects() -> None:
     assert migrations.head() == REVISION
+
+
+def test_a_store_of_the_revision_before_keeps_what_it_holds(url: str, tmp_path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        tables = sa.inspect(connection).get_table_names()
+        connection.exec_driver_sql(
+            "INSERT INTO checks (model, kind, window_start, window_end, revision, outcome, summary) VALUES "
+            "('churn', 'drift', '2026-01-05 00:00:00', '2026-01-06 00:00:00', 1, 'ok', '{}')"
+        )
+    engine.dispose()
+    assert "feature_checks" not in tables
+    store = open_store(place(url, tmp_path))
+    assert {"feature_checks", "profiles"} <= set(sa.inspect(store).get_table_names())
+    assert [check.outcome for check in checks.recent(store, "churn", "drift", 5, T0)] == []
+    assert len(checks.recent(store, "churn", "drift", 5, T0 + timedelta(days=3))) == 1
 
 
 def test_an_open_store_is_the_same_engine_again(url: str, tmp_path: Path) -> None:

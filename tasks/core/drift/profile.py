@@ -10,21 +10,31 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.drift.bins import Bins, Counts, category_bins, count, count_absent, numeric_bins
-from tasks.core.drift.values import Column, read_labels, read_numbers
+from tasks.core.drift.counting.bins import Bins, Counts, category_bins, count, count_absent, numeric_bins
+from tasks.core.drift.counting.columns import check_columns
+from tasks.core.drift.counting.sample import MOST_ROWS, Sample, pick, sample_codes
+from tasks.core.drift.past.history import History, build_history
 from tasks.core.errors import DriftError
-from tasks.core.spec import ModelSpec
+from tasks.core.window import parse_duration
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tasks.core.drift.chance.calibration import Calibration
+    from tasks.core.drift.counting.values import Column
+    from tasks.core.drift.matters.insight import Insight
+    from tasks.core.drift.past.calendar import Pattern
+    from tasks.core.spec import ModelSpec
 
 SCORE = "__score__"
-FORMAT = 1
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 Scores = NDArray[np.floating[Any]]  # Any: numpy's own precision parameter
 
 
@@ -57,6 +67,32 @@ class Profile:
         absent = tuple(sorted({*self.absent, *other.absent}))
         return Profile(self.reference_id, self.rows + other.rows, counts, absent)
 
+    def to_plain(self, reference: Reference) -> dict[str, Any]:  # Any: JSON values
+        """Return the profile as compact JSON values, readable by `from_plain`.
+
+        A cell may hold a single row, whose value its sum would tell: of the reference's sensitive numbers
+        the sums are what they would be if every value were the reference's mean of its cell.
+        """
+        from tasks.core.drift.stored import profile_to_plain
+
+        return profile_to_plain(self, reference)
+
+    @classmethod
+    def from_plain(cls, raw: dict[str, Any]) -> Profile:  # Any: JSON values
+        """Return the profile written by `to_plain`.
+
+        Raises:
+            DriftError: when it is something else, incomplete, or was changed.
+        """
+        from tasks.core.drift.stored import profile_from_plain
+
+        try:
+            return profile_from_plain(raw)
+        except _UNREADABLE as err:
+            raise DriftError(
+                "a profile that cannot be read", "one as stored with its check", "profile the window again"
+            ) from err
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -66,15 +102,30 @@ class Reference:
     bins: tuple[Bins, ...]
     profile: Profile
     key_check: str | None = None  # tells whether a key is the one that masked the sensitive categories
+    # Not compared: references are equal that count alike.
+    history: History | None = field(default=None, compare=False)
+    calibration: Calibration | None = field(default=None, compare=False)
+    insight: Insight | None = field(default=None, compare=False)
+    sample: Sample | None = field(default=None, compare=False)
 
     @cached_property
     def id(self) -> str:
         """Digest of the cells: profiles with the same one may be added and compared."""
         return _bins_id(self.bins)
 
+    @property
+    def pattern(self) -> Pattern:
+        """How the rows differ by calendar: none, weekday, hour or weekday_hour."""
+        from tasks.core.drift.past.calendar import PATTERNS
+
+        learnt = None if self.calibration is None else self.calibration.pattern
+        return next((pattern for pattern in PATTERNS if pattern == learnt), "none")
+
     def to_json(self) -> str:
-        """Return the reference as JSON text, readable by `from_json` and by people."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, allow_nan=False, sort_keys=True)
+        """Return the reference as JSON text, readable by `from_json` and, save for its tables, by people."""
+        from tasks.core.drift.stored import reference_to_text
+
+        return reference_to_text(self)
 
     @classmethod
     def from_json(cls, text: str) -> Reference:
@@ -83,9 +134,11 @@ class Reference:
         Raises:
             DriftError: when the text is something else, incomplete, or was changed.
         """
+        from tasks.core.drift.stored import FORMAT, reference_from_text
+
         try:
-            return _parse(text)
-        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            return reference_from_text(text)
+        except _UNREADABLE as err:
             raise DriftError(
                 "a reference that cannot be read",
                 f"JSON of format {FORMAT} as written with the version",
@@ -94,7 +147,14 @@ class Reference:
 
 
 def build_reference(
-    frame: pd.DataFrame, spec: ModelSpec, *, scores: Scores | None = None, key: bytes | None = None
+    frame: pd.DataFrame,
+    spec: ModelSpec,
+    *,
+    scores: Scores | None = None,
+    key: bytes | None = None,
+    times: pd.Series[Any] | None = None,  # Any: timestamps of any unit
+    seed: int = 0,
+    deep: bool = True,
 ) -> Reference:
     """Return the reference made from these rows.
 
@@ -103,31 +163,72 @@ def build_reference(
             are the better reference.
         spec: The model.
         scores: The model's scores of rows it was *not* fitted on (else every later window looks drifted):
-            one number per row, or one column per class. Their number may differ from the frame's rows.
+            one number per row, or one column per class. Their number may differ from the frame's rows; as
+            many are taken to be of the same rows, in the same order.
         key: Secret under which sensitive categories are hashed.
+        times: Of each row, aware UTC: the history's blocks are then spans of spec.window.check.
+        seed: Of the sample and the calibration.
+        deep: Whether to keep a history and a sample, and to learn a calibration.
 
     Raises:
         DriftError: without rows, without a column, with a column that holds nothing readable, or with
             sensitive categories and no key.
     """
-    _check_columns(frame, spec, key)
-    sensitive = set(spec.features.sensitive)
-    bins = [
-        *(numeric_bins(name, frame[name], masked=name in sensitive) for name in spec.features.numeric),
-        *(
-            category_bins(name, frame[name], key=key if name in sensitive else None)
-            for name in spec.features.categorical
-        ),
-    ]
+    check_columns(frame, spec, key)
     pseudo = _score_columns(scores)
-    bins += [numeric_bins(name, column) for name, column in pseudo.items()]
+    bins = [*_input_bins(frame, spec, key), *(numeric_bins(name, column) for name, column in pseudo.items())]
     counts = {
         cell.name: count(cell, pseudo[cell.name] if cell.name in pseudo else frame[cell.name], key=key)
         for cell in bins
     }
     profile = Profile(_bins_id(tuple(bins)), len(frame), counts)
     masked = any(cell.masked and cell.kind == "categorical" for cell in bins)
-    return Reference(spec.name, tuple(bins), profile, _key_check(key) if key and masked else None)
+    reference = Reference(spec.name, tuple(bins), profile, _key_check(key) if key and masked else None)
+    if not deep:
+        return reference
+    aligned = {name: column for name, column in pseudo.items() if len(column) == len(frame)}
+    return _deepen(reference, frame, spec, aligned, key=key, times=times, seed=seed)
+
+
+def _input_bins(frame: pd.DataFrame, spec: ModelSpec, key: bytes | None) -> list[Bins]:
+    sensitive = set(spec.features.sensitive)
+    return [
+        *(numeric_bins(name, frame[name], masked=name in sensitive) for name in spec.features.numeric),
+        *(
+            category_bins(name, frame[name], key=key if name in sensitive else None)
+            for name in spec.features.categorical
+        ),
+    ]
+
+
+def _deepen(
+    reference: Reference,
+    frame: pd.DataFrame,
+    spec: ModelSpec,
+    scores: dict[str, Column],
+    *,
+    key: bytes | None,
+    times: pd.Series[Any] | None,
+    seed: int,
+) -> Reference:
+    from tasks.core.drift.chance.calibration import calibrate
+    from tasks.core.drift.past.calendar import find_pattern
+
+    length = parse_duration(spec.window.check)
+    history = build_history(
+        frame, reference.bins, reference.id, times=times, length=length, scores=scores, key=key
+    )
+    inputs = [cell for cell in reference.bins if not cell.name.startswith(SCORE)]
+    sample = sample_codes(frame.iloc[pick(len(frame), MOST_ROWS, seed)], inputs, key=key)
+    deep = replace(reference, history=history, sample=sample)
+    pattern: Pattern = "none"
+    why = "no history"
+    if history is not None:
+        pattern, why = find_pattern(history, reference.bins)
+    learnt = calibrate(
+        deep, history, budget=spec.drift.false_alarms, pattern=pattern, pattern_reason=why, seed=seed
+    )
+    return replace(deep, calibration=learnt)
 
 
 def profile_frame(
@@ -173,54 +274,14 @@ def profile_frame(
 def _score_columns(scores: Scores | None) -> dict[str, Column]:
     if scores is None:
         return {}
+    import pandas as pd
+
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim == 2 and table.shape[1] == 2:
         table = table[:, 1]  # of two classes the second says it all
     if table.ndim == 1:
         return {SCORE: pd.Series(table)}
     return {f"{SCORE}{place}": pd.Series(table[:, place]) for place in range(table.shape[1])}
-
-
-def _check_columns(frame: pd.DataFrame, spec: ModelSpec, key: bytes | None) -> None:
-    if frame.empty:
-        raise DriftError("no rows", "the rows the version was made from", "check the window", model=spec.name)
-    missing = [name for name in spec.features.all if name not in frame.columns]
-    if missing:
-        raise DriftError(f"no column {missing[:5]}", "every feature of the spec", model=spec.name)
-    hidden = set(spec.features.sensitive) & set(spec.features.categorical)
-    if hidden and not key:
-        raise DriftError(
-            f"sensitive categories {sorted(hidden)[:5]} and no key to hash them under",
-            "a secret key",
-            "set EVERGREEN_MASK_KEY",
-            model=spec.name,
-        )
-    for name in spec.features.all:
-        numeric = name in spec.features.numeric
-        read = read_numbers(frame[name]) if numeric else read_labels(frame[name])
-        if read.unreadable and read.unreadable + read.nulls == read.rows:
-            raise DriftError(
-                f"column {name!r} of {frame[name].dtype} without one readable value",
-                "numbers" if numeric else "texts, numbers, booleans or dates",
-                "correct the column or its place in the spec",
-                model=spec.name,
-            )
-
-
-def _parse(text: str) -> Reference:
-    raw = json.loads(text)
-    if raw["format"] != FORMAT:
-        raise ValueError("another format")
-    bins = tuple(Bins(**_tuples(item)) for item in raw["bins"])
-    part = raw["profile"]
-    counts = {name: Counts(**_tuples(item)) for name, item in part["features"].items()}
-    profile = Profile(part["reference_id"], part["rows"], counts, tuple(part["absent"]))
-    reference = Reference(raw["model"], bins, profile, raw["key_check"])
-    if profile.reference_id != reference.id or {b.name for b in bins} != counts.keys():
-        raise ValueError("cells and counts do not belong together")
-    if any(len(counts[b.name].cells) != b.cells for b in bins):
-        raise ValueError("cells and counts differ in number")
-    return reference
 
 
 def _bins_id(bins: tuple[Bins, ...]) -> str:
@@ -230,7 +291,3 @@ def _bins_id(bins: tuple[Bins, ...]) -> str:
 
 def _key_check(key: bytes) -> str:
     return hmac.new(key, b"evergreen reference", hashlib.sha256).hexdigest()[:16]
-
-
-def _tuples(item: dict[str, Any]) -> dict[str, Any]:  # Any: JSON values
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in item.items()}

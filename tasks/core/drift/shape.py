@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.drift.bins import Bins, Counts
+from tasks.core.drift.counting.bins import Bins, Counts
 from tasks.core.drift.measures.base import GROUPS
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ from tasks.core.evaluation.intervals import realised_interval
 from tasks.core.evaluation.metrics import needs_probabilities
 from tasks.core.evaluation.scoring import Scored
 from tasks.core.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from tasks.core.policy.label_shift import LabelShift
 
 Values = Sequence[Any] | NDArray[Any]  # Any: labels may be of any type
 MIN_PER_CLASS = 5
@@ -28,6 +31,7 @@ class PerformanceVerdict:
 
     `outcome`: `drift` when the value lies below `limit` beyond chance, `warn` when it only lies below, `ok`
     when it does not, `undecided` when it cannot be told (then `reason` says why and numbers may be NaN).
+    `labels` is how far the label mix moved, where that was looked at; it changes no outcome.
     """
 
     outcome: Literal["ok", "warn", "drift", "undecided"]
@@ -41,6 +45,7 @@ class PerformanceVerdict:
     metric: str = ""
     confidence: float = float("nan")
     direction: str = "lower is worse"
+    labels: LabelShift | None = None
 
     def summary(self) -> dict[str, object]:
         """Return the verdict as JSON values: None where a number is not known."""

@@ -41,6 +41,34 @@ def regression_statistic(
     return value
 
 
+def moments(
+    real: NDArray[Any],  # Any: integers and floats
+    said: NDArray[Any],
+    metric: str,
+    *,
+    centre: float = 0.0,
+) -> tuple[Floats, Callable[[Floats], float]] | None:
+    """Return rows by columns, and the function from the columns' means to the metric.
+
+    The function does not depend on the rows, so the means may be those of other rows, or estimated; where
+    they hold the truth itself, `centre` is taken off first. None for a metric that no means give: a maximum
+    or a median.
+    """
+    if metric not in _MOMENTS:
+        return None
+    truth, answer = np.asarray(real, dtype=np.float64), np.asarray(said, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        columns, finish = _MOMENTS[metric](truth, answer)
+    if metric in _OF_TRUTH:
+        columns[-2:] = [truth - centre, (truth - centre) ** 2]
+
+    def value(means: Floats) -> float:
+        with np.errstate(all="ignore"):
+            return float(finish(means))
+
+    return np.column_stack(columns), value
+
+
 # Every entry: rows to columns, and the columns' weighted means to the metric.
 _Moments = tuple[list[Floats], Callable[[Floats], float]]
 
@@ -108,6 +136,7 @@ _MOMENTS: dict[str, Callable[[Floats, Floats], _Moments]] = {
     "neg_mean_poisson_deviance": lambda y, p: ([_poisson(y, p)], _negative),
     "neg_mean_gamma_deviance": lambda y, p: ([_gamma(y, p)], _negative),
 }
+_OF_TRUTH = ("r2", "explained_variance")  # whose last two columns are the truth and its square
 _RESAMPLED = ("neg_max_error", "neg_median_absolute_error", "d2_absolute_error_score")
 REGRESSION = frozenset([*_MOMENTS, *_RESAMPLED])
 

@@ -9,6 +9,10 @@ The rules, in order; the first that applies names the cause:
 5. the champion is older than `retrain.max_age`: train;
 6. otherwise skip.
 
+What drift is estimated to do to the score, without labels, changes none of this: an estimate is blind to
+concept drift, so it may neither clear an alarm nor raise one. It says in the reasons what to expect, and how
+loudly people are told (`tiers`). Realised performance, where it is known, counts more.
+
 Every wish to train then passes the guards: new rows, cooldown, budget, futility.
 """
 
@@ -20,10 +24,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
+from tasks.core.policy.evidence import CheckOutcome, Evidence, HarmOutcome, Outcome, recorded
 from tasks.core.spec import ModelSpec
-from tasks.core.window import Window, parse_duration, utc
+from tasks.core.window import Window, parse_duration
 
-Outcome = Literal["ok", "warn", "drift", "undecided"]
+__all__ = [
+    "Cause",
+    "CheckOutcome",
+    "Decision",
+    "Evidence",
+    "Guard",
+    "Kind",
+    "Outcome",
+    "bad_enough",
+    "cause_of",
+    "decide",
+    "decision_id",
+    "wanted_cause",
+]
+
 Kind = Literal["BLOCK", "SKIP", "TRAIN"]
 Cause = Literal["data", "labels", "decay", "drift", "age", "first", "none"]
 Guard = Literal["new_rows", "cooldown", "budget", "futility"]
@@ -39,53 +58,11 @@ _WORDS = {
     ("inputs", "drift"): "moved",
     ("inputs", "undecided"): "undecided",
 }
+_EXPECTED: dict[HarmOutcome | None, str] = {
+    "harmful": "without labels a loss is expected",
+    "harmless": "without labels no loss is expected, which only labels can confirm",
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class CheckOutcome:
-    """What one check of one window concluded."""
-
-    window: Window
-    outcome: Outcome
-    reason: str = ""
-
-    def __post_init__(self) -> None:
-        if self.outcome not in get_args(Outcome):
-            raise ValueError(f"outcome {self.outcome!r} is none of {get_args(Outcome)}")
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Everything a decision may rest on; all of it about the present champion.
-
-    Checks are kept oldest first with one per window (the last given counts), so a window that was checked
-    twice is one window in "M of N". `None` means "not known", which is never the same as "fine".
-    """
-
-    as_of: datetime
-    data_ok: bool | None = None
-    data_reason: str = ""
-    drift: tuple[CheckOutcome, ...] = ()
-    performance: tuple[CheckOutcome, ...] = ()
-    label_fault: str | None = None
-    new_rows: int | None = None
-    last_training: datetime | None = None
-    retrainings: tuple[datetime, ...] = ()
-    futile: int = 0
-    champion_trained: datetime | None = None
-    has_champion: bool = True
-    window: Window | None = None
-    """The window this decision is about, where no check of it names one (bad data, age, first training)."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "as_of", utc(self.as_of))
-        object.__setattr__(self, "drift", _one_per_window(self.drift))
-        object.__setattr__(self, "performance", _one_per_window(self.performance))
-        object.__setattr__(self, "retrainings", tuple(sorted(utc(moment) for moment in self.retrainings)))
-        for name in ("last_training", "champion_trained"):
-            moment = getattr(self, name)
-            object.__setattr__(self, name, None if moment is None else utc(moment))
 
 
 @dataclass(frozen=True)
@@ -94,6 +71,7 @@ class Decision:
 
     `cause` is what the evidence called for, also where a guard turned the wish to train into a SKIP;
     `guards` names those guards. `escalate` says that the loop cannot help itself and a person must look.
+    `harm` is what the drift that is the cause is estimated to do; None where realised performance has spoken.
     """
 
     kind: Kind
@@ -104,6 +82,7 @@ class Decision:
     evidence: dict[str, object] = field(default_factory=dict, compare=False)
     guards: tuple[Guard, ...] = ()
     window: Window | None = None
+    harm: HarmOutcome | None = None
 
     def sentence(self) -> str:
         """Return the decision as one line for a log or a run's name."""
@@ -137,9 +116,10 @@ def decide(evidence: Evidence, spec: ModelSpec) -> Decision:
         reasons=tuple(reasons),
         id=decision_id(spec.name, kind, cause, window),
         escalate="futility" in guards,
-        evidence=_record(evidence),
+        evidence=recorded(evidence),
         guards=tuple(guards),
         window=window,
+        harm=_harm(cause, evidence, spec),
     )
 
 
@@ -207,9 +187,12 @@ def _by_checks(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] |
     if not bad_enough(evidence.drift, spec.drift.windows):
         return None
     found = f"inputs drifted {often}{_why(evidence.drift)}"
+    newest = evidence.drift[-1]
     if _known_fine(evidence, spec):
-        return "SKIP", "drift", f"{found}; drift does not hurt: performance there is within its band"
-    return "TRAIN", "drift", f"{found}; performance there is not known to be fine"
+        feared = ", whatever the estimate feared" if newest.harm == "harmful" else ""
+        return "SKIP", "drift", f"{found}; drift does not hurt: performance there is within its band{feared}"
+    expected = f"; {_EXPECTED[newest.harm]}: {newest.harm_reason}" if newest.harm in _EXPECTED else ""
+    return "TRAIN", "drift", f"{found}; performance there is not known to be fine{expected}"
 
 
 def _by_age(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
@@ -236,11 +219,18 @@ def _calm(evidence: Evidence, spec: ModelSpec) -> str:
         if checks and checks[-1].outcome == "drift"
     ]
     few = f"; in {max(bad)} of the {least} windows needed (of the last {of})" if bad else ""
+    newest = evidence.drift[-1] if evidence.drift else None
+    if newest and newest.outcome == "drift" and newest.harm in _EXPECTED:
+        few += f"; {_EXPECTED[newest.harm]}: {newest.harm_reason}"
     return "nothing calls for training: " + ", ".join(told) + few
 
 
 def _why(checks: tuple[CheckOutcome, ...]) -> str:
     return f" ({checks[-1].reason})" if checks[-1].reason else ""
+
+
+def _harm(cause: Cause, evidence: Evidence, spec: ModelSpec) -> HarmOutcome | None:
+    return evidence.drift[-1].harm if cause == "drift" and not _known_fine(evidence, spec) else None
 
 
 def _known_fine(evidence: Evidence, spec: ModelSpec) -> bool:
@@ -285,37 +275,3 @@ def _window(cause: Cause, evidence: Evidence, spec: ModelSpec) -> Window:
         return max(checked, key=lambda window: window.end)
     length = parse_duration(spec.window.check)
     return Window.ending(_EPOCH + (evidence.as_of - _EPOCH) // length * length, length)
-
-
-def _one_per_window(checks: tuple[CheckOutcome, ...]) -> tuple[CheckOutcome, ...]:
-    latest = {check.window: check for check in checks}
-    return tuple(sorted(latest.values(), key=lambda check: (check.window.end, check.window.start)))
-
-
-def _record(evidence: Evidence) -> dict[str, object]:
-    """Return the evidence as plain JSON values, for the ledger."""
-
-    def moment(value: datetime | None) -> str | None:
-        return None if value is None else value.isoformat()
-
-    def listed(checks: tuple[CheckOutcome, ...]) -> list[dict[str, str]]:
-        return [
-            {"window": str(check.window), "outcome": check.outcome, "reason": check.reason}
-            for check in checks
-        ]
-
-    return {
-        "as_of": moment(evidence.as_of),
-        "window": str(evidence.window) if evidence.window else None,
-        "data_ok": evidence.data_ok,
-        "data_reason": evidence.data_reason,
-        "drift": listed(evidence.drift),
-        "performance": listed(evidence.performance),
-        "label_fault": evidence.label_fault,
-        "new_rows": evidence.new_rows,
-        "last_training": moment(evidence.last_training),
-        "retrainings": [moment(value) for value in evidence.retrainings],
-        "futile": evidence.futile,
-        "champion_trained": moment(evidence.champion_trained),
-        "has_champion": evidence.has_champion,
-    }

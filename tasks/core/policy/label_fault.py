@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
 from scipy.stats import chi2, fisher_exact
 
-Counts = Mapping[Hashable, int]
+from tasks.core.drift.matters.label_mix import label_text
+
+Mix = Mapping[Hashable, int]
 
 JUMP = 0.20
 """Share of rows whose label would have to change to restore the reference mix. Our choice: populations rarely
@@ -22,8 +25,8 @@ MIN_ROWS = 30
 
 
 def suspect(
-    label_counts_reference: Counts,
-    label_counts_current: Counts,
+    label_counts_reference: Mix,
+    label_counts_current: Mix,
     score_drifted: bool,
     inputs_drifted: bool,
 ) -> str | None:
@@ -46,14 +49,14 @@ def suspect(
         >>> suspect({"no": 700, "yes": 300}, {"no": 990, "yes": 10}, True, True) is None
         True
     """
-    reference, current = _side_by_side(label_counts_reference, label_counts_current)
+    reference, current = side_by_side(label_counts_reference, label_counts_current)
     if score_drifted or min(reference.sum(), current.sum()) < MIN_ROWS or (reference > 0).sum() < 2:
         return None
     before, now = reference / reference.sum(), current / current.sum()
     names = list(reference.index)
     gone = [name for name in names if now[name] < VANISHED * before[name] and _lost(reference, current, name)]
     moved = float(np.abs(now - before).sum() / 2)
-    jumped = moved >= JUMP and not inputs_drifted and _p_value(reference, current) < CHANCE
+    jumped = moved >= JUMP and not inputs_drifted and homogeneity(reference, current) < CHANCE
     if not gone and not jumped:
         return None
     name = max(gone or names, key=lambda label: abs(now[label] - before[label]))
@@ -62,20 +65,18 @@ def suspect(
     return f"label {name[:40]!r} {change} of the rows while {stayed} did not move"
 
 
-def _side_by_side(reference: Counts, current: Counts) -> tuple[pd.Series, pd.Series]:
+def side_by_side(reference: Mix, current: Mix) -> tuple[pd.Series, pd.Series]:
     """Return both counts over all labels; equal labels of different type (1, 1.0 and "1") are one."""
     both = pd.DataFrame({"reference": _named(reference), "current": _named(current)}).fillna(0)
     both = both[(both > 0).any(axis=1)].astype("int64")
     return both["reference"], both["current"]
 
 
-def _named(counts: Counts) -> pd.Series:
+def _named(counts: Mix) -> pd.Series:
     """Return the counts by the label's text."""
-    named: dict[str, int] = {}
+    named: Counter[str] = Counter()
     for label, rows in counts.items():
-        whole = isinstance(label, bool | int | float | np.number) and float(label).is_integer()
-        text = str(int(label)) if whole else str(label)  # type: ignore[call-overload]  # a number, when whole
-        named[text] = named.get(text, 0) + int(rows)
+        named[label_text(label)] += int(rows)
     return pd.Series(named, dtype="int64")
 
 
@@ -86,7 +87,7 @@ def _lost(reference: pd.Series, current: pd.Series, name: str) -> bool:
     return bool(fisher_exact(table, alternative="greater").pvalue * len(reference) < CHANCE)
 
 
-def _p_value(reference: pd.Series, current: pd.Series) -> float:
+def homogeneity(reference: pd.Series, current: pd.Series) -> float:
     """Return the chance of two such different mixes from one population (Pearson's test of homogeneity)."""
     both = np.array([reference, current], dtype=np.float64)
     expected = np.outer(both.sum(axis=1), both.sum(axis=0)) / both.sum()

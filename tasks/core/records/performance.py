@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 
 from tasks.core.evaluation.performance import PerformanceVerdict
+from tasks.core.policy.label_shift import Branch, LabelShift
 from tasks.core.records.drawing import interval
 from tasks.core.records.text import fenced, number, said, table, title
 from tasks.core.spec import ModelSpec
 
+_BRANCHES: dict[Branch, str] = {
+    "none": "nothing to explain",
+    "fault": "suspected labelling fault",
+    "population": "another population",
+    "concept": "perhaps concept drift",
+    "unexplained": "not explained by inputs or scores",
+}
+
 
 def performance_markdown(spec: ModelSpec, verdict: PerformanceVerdict) -> str:
-    """Return realised performance with its interval, drawn against the promise and its limit."""
+    """Return realised performance, drawn against promise and limit, and how the labels moved."""
     rows = [
         (f"realised {spec.metric}", number(verdict.value)),
         ("interval", f"{number(verdict.low)} to {number(verdict.high)}"),
@@ -20,7 +29,20 @@ def performance_markdown(spec: ModelSpec, verdict: PerformanceVerdict) -> str:
         ("labelled predictions", f"{verdict.rows:,}"),
     ]
     lines = [title(spec, verdict.outcome), "", said(verdict.reason), ""]
-    return "\n".join([*lines, *_drawn(verdict), *table(("higher is better", ""), rows)])
+    lines += [*_drawn(verdict), *table(("higher is better", ""), rows)]
+    return "\n".join([*lines, *(_labels(verdict.labels) if verdict.labels else [])])
+
+
+def _labels(shift: LabelShift) -> list[str]:
+    rows = [
+        ("outcome", f"{shift.outcome}, {_BRANCHES[shift.branch]}"),
+        ("PSI", f"{number(shift.psi)}, drift from {number(shift.threshold)}"),
+        ("Jensen-Shannon distance", number(shift.jensen_shannon)),
+        ("labels that moved", "–" if shift.total_variation is None else f"{shift.total_variation:.1%}"),
+        ("p-value", number(shift.p_value)),
+        ("labels", f"{shift.rows:,} against {shift.reference_rows:,} ({shift.against})"),
+    ]
+    return ["", "### How the labels moved", "", said(shift.reason), "", *table(("labels", ""), rows)]
 
 
 def _drawn(verdict: PerformanceVerdict) -> list[str]:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.drift.bins import Bins, Counts
+from tasks.core.drift.chance.dispersion import INDEPENDENT, Dispersion
+from tasks.core.drift.chance.groups import (
+    EXPECTED,
+    GROUPS,
+    Table,
+    category_groups,
+    frequent,
+    large_enough,
+    numeric_groups,
+    without_empty,
+)
+from tasks.core.drift.counting.bins import Bins, Counts
 
-Aspect = Literal["distribution", "missing", "unseen", "invalid"]
-Table = NDArray[np.float64]
+__all__ = ["EXPECTED", "GROUPS", "Aspect", "Measure", "Pair", "Reading", "Table", "chance", "shares"]
 
-GROUPS = 10  # as many as the usual thresholds of PSI were made for
-# Rows a group should lead one to expect in the smaller sample. Our choice: with 5, the usual rule, and one
-# small group the chi-square test rejects twice as often as it says at levels of 1e-4, where a budget shared
-# among a hundred tests lies; with 10 at most 1.4 times as often.
-EXPECTED = 10.0
+Aspect = Literal["distribution", "missing", "unseen", "invalid", "joint"]
 
 
 @dataclass(frozen=True)
@@ -37,22 +43,58 @@ class Reading:
 
 @dataclass(frozen=True)
 class Pair:
-    """One feature's counts in the reference and in the current window, in the same cells."""
+    """One feature's counts in the reference and in the current window, in the same cells.
+
+    Attributes:
+        bins: The cells.
+        reference: Counts of the rows compared with.
+        current: Counts of the window.
+        dispersions: By aspect, how much more windows differ than independent rows would; none where they do
+            not.
+        origin: Counts of the rows that the cells were made from, where `reference` counts others.
+    """
 
     bins: Bins
     reference: Counts
     current: Counts
+    dispersions: Mapping[Aspect, Dispersion] = field(default_factory=dict)
+    origin: Counts | None = None
+
+    def dispersion(self, aspect: Aspect) -> Dispersion:
+        """Return the aspect's dispersion."""
+        return self.dispersions.get(aspect, INDEPENDENT)
+
+    def factor(self, aspect: Aspect) -> float:
+        """Return by how much the aspect's differences vary more than between independent rows."""
+        if self.dispersion(aspect).independent:
+            return 1.0
+        of_rows = aspect in {"missing", "invalid"}
+        n = self.reference.rows if of_rows else self.reference.values
+        m = self.current.rows if of_rows else self.current.values
+        return float(self.dispersion(aspect).between(max(n, 1), max(m, 1)))
 
     @cached_property
     def groups(self) -> Table:
         """Return the cells pooled into groups that are large enough to compare: two rows, reference first.
 
         Numeric cells are joined with their neighbours into at most ten groups of like reference share.
-        Categories are pooled by their share of *both* samples, and unseen ones always are: picking the
-        large ones of the reference alone would make every later window look different from it.
+        Categories are pooled by their share of *both* samples, and unseen ones always are.
         """
         both = np.array([self.reference.cells, self.current.cells], dtype=np.float64)
-        return _numeric_groups(both) if self.bins.kind == "numeric" else _category_groups(both)[0]
+        return without_empty(numeric_groups(both) if self.bins.kind == "numeric" else category_groups(both))
+
+    def groups_of(self, rows: int) -> int:
+        """Return in how many groups a window of so many rows would be compared, by the reference's shares."""
+        cells = np.array(self.reference.cells, dtype=np.float64)
+        both = np.stack([cells, cells / max(cells.sum(), 1) * rows])
+        return without_empty(
+            numeric_groups(both) if self.bins.kind == "numeric" else category_groups(both)
+        ).shape[1]
+
+    @cached_property
+    def chance(self) -> float:
+        """Return what PSI comes to on average without drift."""
+        return chance(self.groups) * self.factor("distribution")
 
     @cached_property
     def one_group(self) -> Reading | None:
@@ -67,13 +109,15 @@ class Pair:
     @cached_property
     def fits_chi_square(self) -> bool:
         """Whether every group is large enough for the chi-square distribution to hold far out in its tail."""
-        totals = self.groups.sum(axis=1)
-        return bool((self.groups.sum(axis=0) * totals.min() / totals.sum() >= EXPECTED).all())
+        return bool(large_enough(self.groups))
 
     @cached_property
     def group_of_cell(self) -> NDArray[np.int64]:
         """Which group each cell of a categorical feature went to."""
-        return _category_groups(np.array([self.reference.cells, self.current.cells], dtype=np.float64))[1]
+        own = frequent(np.array([self.reference.cells, self.current.cells], dtype=np.float64))
+        place = np.full(len(own), int(own.sum()), dtype=np.int64)
+        place[own] = np.arange(int(own.sum()))
+        return place
 
 
 @dataclass(frozen=True)
@@ -81,7 +125,8 @@ class Measure:
     """One way to compare two samples of a feature; a higher value always means more drift.
 
     `warn` and `drift` are effect sizes in the measure's own unit: below `warn` a difference is too small
-    to matter, however significant it is.
+    to matter, however significant it is. `kinds` are the kinds of features it reads; none where it is made of
+    whole rows.
     """
 
     name: str
@@ -100,29 +145,9 @@ def shares(groups: Table) -> tuple[Table, Table]:
 
 
 def chance(groups: Table) -> float:
-    """Return what PSI comes to on average without drift: (B - 1)(1/n + 1/m).
+    """Return what PSI comes to on average without drift and with independent rows: (B - 1)(1/n + 1/m).
 
     Source: Yurdakul & Naranjo, Statistical properties of the population stability index, 2020.
     """
     n, m = groups.sum(axis=1)
     return float((groups.shape[1] - 1) * (1 / n + 1 / m))
-
-
-def _numeric_groups(both: Table) -> Table:
-    n, m = both.sum(axis=1)
-    wanted = max(2, min(GROUPS, int(min(n, m) // EXPECTED)))
-    middle = np.cumsum(both[0]) - both[0] / 2
-    place = np.minimum((middle * wanted / n).astype(np.int64), wanted - 1)
-    groups = np.array([np.bincount(place, row, minlength=wanted) for row in both])
-    return groups[:, groups.sum(axis=0) > 0]
-
-
-def _category_groups(both: Table) -> tuple[Table, NDArray[np.int64]]:
-    n, m = both.sum(axis=1)
-    expected = both.sum(axis=0) / (n + m) * min(n, m)
-    own = expected >= EXPECTED
-    own[-1] = False
-    place = np.full(both.shape[1], int(own.sum()), dtype=np.int64)
-    place[own] = np.arange(int(own.sum()))
-    groups = np.array([np.bincount(place, row, minlength=int(own.sum()) + 1) for row in both])
-    return groups[:, groups.sum(axis=0) > 0], place

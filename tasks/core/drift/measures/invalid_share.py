@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.core.drift.bins import Counts
+from tasks.core.drift.counting.bins import Counts
 from tasks.core.drift.measures.base import Measure, Pair, Reading
 from tasks.core.drift.measures.proportions import more
 
@@ -11,7 +11,9 @@ def read(pair: Pair) -> Reading:
     """Return by how much the share of infinite or unreadable cells rose, and its exact p-value."""
     reference, current = pair.reference, pair.current
     before, now = _invalid(reference) / reference.rows, _invalid(current) / current.rows
-    p_value = more(_invalid(reference), reference.rows, _invalid(current), current.rows)
+    p_value = more(
+        _invalid(reference), reference.rows, _invalid(current), current.rows, pair.dispersion("invalid")
+    )
     note = f"{current.infinite} infinite and {current.unreadable} unreadable of {current.rows}"
     return Reading(max(0.0, now - before), p_value, note=note)
 

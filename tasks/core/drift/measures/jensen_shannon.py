@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.core.drift.measures.base import Measure, Pair, Reading, chance
+from tasks.core.drift.measures.base import Measure, Pair, Reading
 
 
 def read(pair: Pair) -> Reading:
@@ -21,7 +21,7 @@ def read(pair: Pair) -> Reading:
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(p > 0, p * np.log2(p / middle), 0) + np.where(q > 0, q * np.log2(q / middle), 0)
     raw = max(0.0, float(terms.sum()) / 2)
-    corrected = max(0.0, raw - chance(groups) / 8 / np.log(2))
+    corrected = max(0.0, raw - pair.chance / 8 / np.log(2))
     return Reading(float(np.sqrt(corrected)), statistic=float(np.sqrt(raw)))
 
 

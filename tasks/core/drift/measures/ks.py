@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from numpy.typing import ArrayLike, NDArray
 
+from tasks.core.drift.chance.dispersion import INDEPENDENT, Dispersion
+from tasks.core.drift.chance.groups import Table
+from tasks.core.drift.chance.tails import kolmogorov_smirnov
 from tasks.core.drift.measures.base import Measure, Pair, Reading
 
-_MANY = 50_000  # beyond it the limiting distribution agrees to four digits and costs a thousandth
+Floats = NDArray[np.float64]
 
 
 def read(pair: Pair) -> Reading:
@@ -17,18 +20,32 @@ def read(pair: Pair) -> Reading:
     p-value is never too small. Source: Hodges, The significance probability of the Smirnov test, 1958.
     """
     both = np.array([pair.reference.cells, pair.current.cells], dtype=np.float64)
+    found = float(distance(both))
     n, m = both.sum(axis=1)
-    first, second = np.cumsum(both, axis=1) / [[n], [m]]
-    distance = float(np.abs(first - second).max())
-    return Reading(distance, p_of(distance, int(n), int(m)), distance)
+    p_value = float(p_of(found, n, m, pair.dispersion("distribution")))
+    return Reading(found, p_value, found)
 
 
-def p_of(distance: float, n: int, m: int) -> float:
-    """Return the chance of at least this distance without drift, as scipy's `method="asymp"` does."""
-    size = n * m / (n + m)
-    if size > _MANY:
-        return float(stats.kstwobign.sf(np.sqrt(size) * distance))
-    return float(stats.kstwo.sf(distance, np.round(size)))
+def distance(both: Table) -> Floats:
+    """Return the largest distance of tables [..., 2, cells]."""
+    first = np.cumsum(both, axis=-1) / np.maximum(both.sum(axis=-1, keepdims=True), 1)
+    found: Floats = np.abs(first[..., 0, :] - first[..., 1, :]).max(axis=-1)
+    return found
+
+
+def p_of(distance: ArrayLike, n: ArrayLike, m: ArrayLike, dispersion: Dispersion = INDEPENDENT) -> Floats:
+    """Return the chance of at least this distance without drift, as scipy's `method="asymp"` does.
+
+    Where rows are no independent ones it is the bound 2 exp(-2 s d^2), for the number s of rows that they
+    are worth where they vary most, averaged over what the blocks leave open about that number.
+    """
+    n, m = np.asarray(n, dtype=np.float64), np.asarray(m, dtype=np.float64)
+    size = n * m / np.maximum(n + m, 1)
+    if dispersion.independent:
+        return kolmogorov_smirnov(distance, size)
+    worth = size / dispersion.between(np.maximum(n, 1), np.maximum(m, 1), top=True)
+    squared = 4 * worth * np.asarray(distance) ** 2 / dispersion.dof
+    return np.asarray(np.minimum(1.0, 2 * (1 + squared) ** (-dispersion.dof / 2)))
 
 
 # 2 Phi(d / 2) - 1 for shifts d of 0.32 and 0.45 standard deviations.

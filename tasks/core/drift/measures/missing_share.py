@@ -10,7 +10,9 @@ def read(pair: Pair) -> Reading:
     """Return the absolute change in the share of nulls, in either direction, and its exact p-value."""
     reference, current = pair.reference, pair.current
     before, now = reference.nulls / reference.rows, current.nulls / current.rows
-    p_value = different(reference.nulls, reference.rows, current.nulls, current.rows)
+    p_value = different(
+        reference.nulls, reference.rows, current.nulls, current.rows, pair.dispersion("missing")
+    )
     return Reading(abs(now - before), p_value, note=f"{before:.1%} before, {now:.1%} now")
 
 

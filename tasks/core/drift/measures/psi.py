@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.core.drift.measures.base import Measure, Pair, Reading, chance, shares
+from tasks.core.drift.measures.base import Measure, Pair, Reading, shares
 
 
 def read(pair: Pair) -> Reading:
@@ -12,12 +12,11 @@ def read(pair: Pair) -> Reading:
 
     `statistic` is the uncorrected sum. Source: Siddiqi, Credit Risk Scorecards, 2006.
     """
-    groups = pair.groups
     if pair.one_group is not None:
         return pair.one_group
-    p, q = shares(groups)
+    p, q = shares(pair.groups)
     raw = float(np.sum((q - p) * np.log(q / p)))
-    return Reading(max(0.0, raw - chance(groups)), statistic=raw)
+    return Reading(max(0.0, raw - pair.chance), statistic=raw)
 
 
 # The usual limits; for a normal feature a shift of its mean by 0.32 and 0.45 standard deviations. The other

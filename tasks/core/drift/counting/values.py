@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -47,6 +50,17 @@ class Labels:
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.labels)).astype(np.int64)
 
 
+def read_floats(column: Column) -> tuple[Floats, int]:
+    """Return the cells as float64, NaN where one is null or unreadable, and how many are null.
+
+    What counts as a number is told at `read_numbers`. The floats may be the column's own memory.
+    """
+    values = _floats(column)
+    if _is_native(column.dtype):
+        return values, int(np.count_nonzero(np.isnan(values))) if column.dtype.kind == "f" else 0
+    return values, int(_nulls(column).sum())
+
+
 def read_numbers(column: Column) -> Numbers:
     """Return the column's finite values as float64 and counts of nulls, infinities and unreadable cells.
 
@@ -55,6 +69,7 @@ def read_numbers(column: Column) -> Numbers:
     complex numbers and other text as unreadable. NaN, None, NaT and pd.NA are nulls.
 
     Example:
+        >>> import pandas as pd
         >>> read_numbers(pd.Series([1, "2.5", None, "many", float("inf")])).finite.tolist()
         [1.0, 2.5]
     """
@@ -73,41 +88,55 @@ def read_labels(column: Column) -> Labels:
     category of its own, not a null. Lists, dicts and other nameless things count as unreadable.
 
     Example:
+        >>> import pandas as pd
         >>> read_labels(pd.Series([1.0, "1", None, "b"])).counts.tolist()
         [2, 1]
     """
     nulls = _nulls(column)
     raw, values = _factorize(column, nulls)
-    names: dict[str, int] = {}
-    codes_of = np.empty(len(values) + 1, dtype=np.int64)
-    codes_of[-1] = -1  # the code of nulls is -1, which indexes the last place
-    for place, value in enumerate(values):
-        name = _label(value)
-        codes_of[place] = -1 if name is None else names.setdefault(name, len(names))
-    codes = codes_of[raw]
+    labels, codes_of = name_values(values)
+    codes = np.append(codes_of, -1)[raw]  # the code of nulls is -1, which indexes the last place
     unreadable = int(((codes < 0) & ~nulls).sum())
-    return Labels(tuple(names), codes, len(column), int(nulls.sum()), unreadable)
+    return Labels(labels, codes, len(column), int(nulls.sum()), unreadable)
 
 
-def _nulls(column: Column) -> NDArray[np.bool_]:
-    try:
-        return column.isna().to_numpy(dtype=bool)
-    except InvalidOperation:  # a signalling NaN of decimal refuses even to be looked at
-        signals = [isinstance(cell, Decimal) and cell.is_snan() for cell in column.array]
-        return column.mask(np.array(signals), None).isna().to_numpy(dtype=bool)
+def name_values(values: Iterable[object]) -> tuple[tuple[str, ...], Codes]:
+    """Return the categories these values stand for, and of each value which; -1 where it stands for none."""
+    names: dict[str, int] = {}
+    labels = (label_of(value) for value in values)
+    codes = [-1 if label is None else names.setdefault(label, len(names)) for label in labels]
+    return tuple(names), np.array(codes, dtype=np.int64)
 
 
-def _floats(column: Column) -> Floats:
-    kind = column.dtype
-    if isinstance(kind, np.dtype) and kind.kind in "buif":
-        return column.to_numpy(dtype=np.float64)
-    if pd.api.types.is_extension_array_dtype(kind) and kind.kind in "buif":
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    cells = column.astype(object).to_numpy()
-    return np.fromiter((_float(cell) for cell in cells), dtype=np.float64, count=len(cells))
+def label_of(value: object) -> str | None:
+    """Return the category's name, the same for the same value of any type; None for what can be none.
+
+    Example:
+        >>> label_of(1.0), label_of("1"), label_of(True), label_of([1])
+        ('1', '1', 'True', None)
+    """
+    if isinstance(value, str):
+        return _TRUTHS.get(value.lower(), value) if len(value) <= LONGEST_LABEL else _short(value)
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, int | float | Decimal | np.number) and not isinstance(value, np.complexfloating):
+        return _number_label(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if value is None:
+        return None
+    import pandas as pd
+
+    return str(value) if isinstance(value, np.datetime64 | pd.Period | pd.Interval | pd.Timedelta) else None
 
 
-def _float(cell: object) -> float:
+def float_of(cell: object) -> float:
+    """Return the number this cell stands for; NaN where it stands for none, infinity where it is too large.
+
+    Example:
+        >>> float_of("2.5"), float_of(10**400), float_of("1_000")
+        (2.5, inf, nan)
+    """
     readable = isinstance(cell, str | bool | int | float | Decimal | Fraction | np.number | np.bool_)
     if not readable or isinstance(cell, np.complexfloating):
         return float("nan")
@@ -121,7 +150,31 @@ def _float(cell: object) -> float:
         return float("inf")
 
 
+def _nulls(column: Column) -> NDArray[np.bool_]:
+    try:
+        return column.isna().to_numpy(dtype=bool)
+    except InvalidOperation:  # a signalling NaN of decimal refuses even to be looked at
+        signals = [isinstance(cell, Decimal) and cell.is_snan() for cell in column.array]
+        return column.mask(np.array(signals), None).isna().to_numpy(dtype=bool)
+
+
+def _is_native(kind: object) -> bool:
+    return isinstance(kind, np.dtype) and kind.kind in "buif"
+
+
+def _floats(column: Column) -> Floats:
+    kind = column.dtype
+    if _is_native(kind):
+        return column.to_numpy(dtype=np.float64)
+    if not isinstance(kind, np.dtype) and kind.kind in "buif":  # pandas' own numbers with nulls, and Arrow's
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    cells = column.astype(object).to_numpy()
+    return np.fromiter((float_of(cell) for cell in cells), dtype=np.float64, count=len(cells))
+
+
 def _factorize(column: Column, nulls: NDArray[np.bool_]) -> tuple[Codes, list[object]]:
+    import pandas as pd
+
     if column.dtype != object:
         codes, values = pd.factorize(column)
         return codes.astype(np.int64), list(values)
@@ -140,22 +193,10 @@ def _factorize(column: Column, nulls: NDArray[np.bool_]) -> tuple[Codes, list[ob
 def _factorize_by_name(column: Column, nulls: NDArray[np.bool_]) -> tuple[Codes, list[object]]:
     names: dict[str | None, int] = {}
     codes = [
-        -1 if null else names.setdefault(_label(cell), len(names))
+        -1 if null else names.setdefault(label_of(cell), len(names))
         for cell, null in zip(column.array, nulls, strict=True)
     ]
     return np.array(codes, dtype=np.int64), list(names)
-
-
-def _label(value: object) -> str | None:
-    if isinstance(value, str):
-        return _TRUTHS.get(value.lower(), value) if len(value) <= LONGEST_LABEL else _short(value)
-    if isinstance(value, bool | np.bool_):
-        return str(bool(value))
-    if isinstance(value, int | float | Decimal | np.number) and not isinstance(value, np.complexfloating):
-        return _number_label(value)
-    if isinstance(value, date | np.datetime64 | pd.Period | pd.Interval | pd.Timedelta):
-        return value.isoformat() if isinstance(value, date) else str(value)
-    return None
 
 
 def _number_label(value: int | float | Decimal | np.number) -> str | None:  # type: ignore[type-arg]

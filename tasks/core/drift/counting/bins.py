@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tasks.core.drift.values import Codes, Column, Floats, read_labels, read_numbers
+from tasks.core.drift.counting import fast, grid
+from tasks.core.drift.counting.values import Codes, Floats, read_floats, read_labels, read_numbers
+
+if TYPE_CHECKING:
+    from tasks.core.drift.counting.values import Column
 
 MAX_BINS = 64
 MAX_CATEGORIES = 10_000
-# Sums are held as whole multiples of this part of the reference's standard deviation, so that adding
-# profiles is exact in any order; values further out than FARTHEST deviations count as that far.
-STEP = 2.0**-16
-FARTHEST = 2.0**15
+STEP, FARTHEST = grid.STEP, fast.FARTHEST  # of the sums
 _SAME = {"True": "1", "False": "0", "1": "True", "0": "False"}
-_BATCH = 2**20  # FARTHEST / STEP * _BATCH stays below 2**53: a float64 sum of whole numbers is then exact
 
 
 @dataclass(frozen=True)
@@ -158,51 +159,58 @@ def mask(name: str, label: str, key: bytes) -> str:
     return hmac.new(key, text, hashlib.sha256).hexdigest()[:16]
 
 
-def _count_numbers(bins: Bins, column: Column) -> Counts:
-    read = read_numbers(column)
-    cells = np.zeros(bins.cells, dtype=np.int64)
-    sums = np.zeros(bins.cells, dtype=np.int64)
-    for start in range(0, len(read.finite), _BATCH):
-        part = read.finite[start : start + _BATCH]
-        places = np.searchsorted(bins.edges, part, side="left")
-        cells += np.bincount(places, minlength=bins.cells)
-        sums += np.bincount(places, _steps(bins, part), minlength=bins.cells).astype(np.int64)
-    unseen = 0
+def counts_of_numbers(bins: Bins, values: Floats, nulls: int) -> Counts:
+    """Return the counts of a numeric feature; `nulls` of the NaN are nulls, the others unreadable."""
+    held = fast.count_floats(bins, values)
+    unseen = held.beyond
     if bins.values:
         known = np.searchsorted(bins.edges, bins.values, side="left")
-        unseen = int(cells.sum() - cells[known].sum())
-    elif bins.low is not None and bins.high is not None:
-        unseen = int(((read.finite < bins.low) | (read.finite > bins.high)).sum())
-    return Counts(
-        read.rows,
-        read.nulls,
-        read.infinite,
-        read.unreadable,
-        unseen,
-        tuple(cells.tolist()),
-        tuple(sums.tolist()),
-    )
+        unseen = int(held.cells.sum() - held.cells[known].sum())
+    cells, sums = tuple(held.cells.tolist()), tuple(held.sums.tolist())
+    return Counts(len(values), nulls, held.infinite, held.nans - nulls, unseen, cells, sums)
+
+
+def counts_of_labels(
+    bins: Bins,
+    labels: tuple[str, ...],
+    times: Codes,
+    *,
+    rows: int,
+    nulls: int,
+    key: bytes | None,
+) -> Counts:
+    """Return the counts of a categorical feature: each label so many `times`, what is missing unreadable."""
+    cells = np.zeros(bins.cells, dtype=np.int64)
+    np.add.at(cells, _cells_of_labels(bins, labels, key), times)
+    unseen = int(cells[-1]) if bins.complete else 0
+    return Counts(rows, nulls, 0, rows - nulls - int(times.sum()), unseen, tuple(cells.tolist()))
+
+
+def _count_numbers(bins: Bins, column: Column) -> Counts:
+    values, nulls = read_floats(column)
+    return counts_of_numbers(bins, values, nulls)
 
 
 def _count_labels(bins: Bins, column: Column, key: bytes | None) -> Counts:
     read = read_labels(column)
-    places = _cells_of_labels(bins, read.labels, key)
-    cells = np.zeros(bins.cells, dtype=np.int64)
-    np.add.at(cells, places, read.counts)
-    unseen = int(cells[-1]) if bins.complete else 0
-    return Counts(read.rows, read.nulls, 0, read.unreadable, unseen, tuple(cells.tolist()))
+    return counts_of_labels(bins, read.labels, read.counts, rows=read.rows, nulls=read.nulls, key=key)
 
 
 def _cells_of_labels(bins: Bins, labels: tuple[str, ...], key: bytes | None) -> Codes:
-    place = {label: i for i, label in enumerate(bins.categories)}
+    place = _places(bins.categories)
 
     def cell(label: str) -> int | None:
         return place.get(mask(bins.name, label, key) if key and bins.masked else label)
 
     # What one database gives as 0 and 1, another gives as False and True.
-    known = ((cell(label), cell(_SAME.get(label, label))) for label in labels)
+    known = ((cell(label), cell(_SAME[label]) if label in _SAME else None) for label in labels)
     cells = [first if first is not None else second for first, second in known]
     return np.array([len(place) if at is None else at for at in cells], dtype=np.int64)
+
+
+@lru_cache(maxsize=256)  # made once, not once per batch
+def _places(categories: tuple[str, ...]) -> dict[str, int]:
+    return {label: i for i, label in enumerate(categories)}
 
 
 def _around(values: Floats) -> tuple[float, ...]:
@@ -220,10 +228,3 @@ def _moments(finite: Floats) -> tuple[float, float]:
     scaled = finite / largest
     center, scale = float(scaled.mean() * largest), float(scaled.std() * largest)
     return center, scale if np.isfinite(scale) and scale > 0 else 0.0
-
-
-def _steps(bins: Bins, part: Floats) -> Floats:
-    with np.errstate(over="ignore"):
-        distance = (part - bins.center) / (bins.scale or 1.0)
-    steps: Floats = np.rint(np.clip(distance, -FARTHEST, FARTHEST) / STEP)
-    return steps

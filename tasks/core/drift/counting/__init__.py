@@ -1,0 +1,1 @@
+"""What a column holds, counted in cells: the sums that every profile is made of."""

@@ -1,0 +1,1 @@
+"""Whether drift matters: importance, performance without labels, harm."""

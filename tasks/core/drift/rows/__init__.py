@@ -1,0 +1,1 @@
+"""Whole rows: whether a classifier can tell a window from the reference."""
