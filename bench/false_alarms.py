@@ -138,12 +138,15 @@ def _rejects(verdict: DriftVerdict) -> bool:
 
 
 def _joint(reference: Reference, frame: pd.DataFrame) -> Reading | None:
+    from threadpoolctl import threadpool_limits
+
     from tasks.core.drift.past.calendar import CHAMPION, Against
     from tasks.core.drift.rows.joint import joint_reading
 
     against = Against(reference.profile, "champion", CHAMPION)
     sample = sample_codes(frame.iloc[pick(len(frame), MOST_ROWS, 0)], reference.bins)
-    return joint_reading(reference, against, sample, seed=0)
+    with threadpool_limits(1):
+        return joint_reading(reference, against, sample, seed=0)
 
 
 def main() -> None:

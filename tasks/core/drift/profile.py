@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tasks.core.drift.counting.bins import Bins, Counts, category_bins, count, count_absent, numeric_bins
 from tasks.core.drift.counting.columns import check_columns
+from tasks.core.drift.counting.packed import MOST_NUMBERS
 from tasks.core.drift.counting.sample import MOST_ROWS, Sample, pick, sample_codes
 from tasks.core.drift.past.history import History, build_history
 from tasks.core.errors import DriftError
@@ -219,7 +220,8 @@ def _deepen(
         frame, reference.bins, reference.id, times=times, length=length, scores=scores, key=key
     )
     inputs = [cell for cell in reference.bins if not cell.name.startswith(SCORE)]
-    sample = sample_codes(frame.iloc[pick(len(frame), MOST_ROWS, seed)], inputs, key=key)
+    most = min(MOST_ROWS, MOST_NUMBERS // max(len(inputs), 1))
+    sample = sample_codes(frame.iloc[pick(len(frame), most, seed)], inputs, key=key)
     deep = replace(reference, history=history, sample=sample)
     pattern: Pattern = "none"
     why = "no history"

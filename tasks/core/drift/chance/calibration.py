@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args
@@ -32,6 +33,7 @@ SIZES = (50, 150, 500, 1_500, 5_000, 20_000, 100_000, 1_000_000)
 RESAMPLES = 300  # our choice: the level is then the third smallest of them at a budget of 0.01
 LOWEST = 0.01  # of the budget: one odd day in the reference must not blind every later check
 MOST_FEATURES = 40  # that are drawn; further ones take part with the draws of the most similar of them
+MOST_ALIKE = 160  # features more that take part with the draws of one that is like them
 MOST_BLOCKWISE = 300  # features, the most dispersed, of which blocks are left out
 _ASPECT = {measure.name: measure.aspect for measure in MEASURES}
 
@@ -209,8 +211,10 @@ def _most_different(reference: Reference) -> tuple[list[Bins], list[int]]:
     step = max(len(cells) / MOST_FEATURES, 1.0)
     picked = sorted({int(place * step) for place in range(min(len(cells), MOST_FEATURES))})
     nearest = np.searchsorted(picked, np.arange(len(cells)), side="right") - 1
-    others = [int(nearest[place]) for place in range(len(cells)) if place not in set(picked)]
-    return [cells[place] for place in picked], others
+    drawn = set(picked)
+    others = [int(nearest[place]) for place in range(len(cells)) if place not in drawn]
+    # How low the level of the worst of many tests lies hardly depends on how many there are.
+    return [cells[place] for place in picked], others[:: max(math.ceil(len(others) / MOST_ALIKE), 1)]
 
 
 def _block_level(

@@ -77,7 +77,10 @@ def p_values(
     )
     share = (singles + 1) / n
     variance = (n * share * (1 - share) + 2 * doubles) / n**2
-    weight = np.where(share < 1, share * (1 - share) / variance - 1, 0.0)
+    certain = np.where(
+        variance > 0, variance, 1.0
+    )  # of one row nothing varies, and its share is no less than 1
+    weight = np.where(share < 1, share * (1 - share) / certain - 1, 0.0)
     safe = np.maximum(weight, 1e-9)
     a, b = np.minimum(share, 1) * safe, np.maximum(1 - share, 1e-9) * safe
     deviation = np.sqrt(m * share * np.maximum(1 - share, 0) * (safe + m) / (safe + 1))

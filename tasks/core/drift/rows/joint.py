@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.drift.counting.sample import MOST_ROWS, Sample, pick
+from tasks.core.drift.counting.sample import Sample, pick
 from tasks.core.drift.measures.base import Reading
 from tasks.core.drift.rows.domain import FEWEST, LEANT_FROM, domain_reading
 
@@ -90,7 +90,7 @@ def sample_blocks(reference: Reference) -> Blocks | None:
     if history is None or sample is None:
         return None
     rows = reference.profile.rows
-    places = pick(rows, MOST_ROWS, 0 if learnt is None else learnt.seed)
+    places = pick(rows, len(sample), 0 if learnt is None else learnt.seed)
     if len(places) != len(sample):
         return None
     ends = np.cumsum(history.rows)
