@@ -10,9 +10,9 @@ from sklearn.inspection import permutation_importance
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
-from tasks.core.drift import importance
 from tasks.core.drift.counting.bins import category_bins, numeric_bins
 from tasks.core.drift.counting.sample import sample_codes
+from tasks.core.drift.matters import importance
 from tasks.core.drift.matters.importance import importances
 from tasks.core.drift.matters.insight import Insight, build_insight, from_plain
 from tasks.core.drift.matters.label_mix import LabelMix, label_mix

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from tasks import profile as module
+from tasks.core.dataset import Dataset
 from tasks.core.drift.profile import SCORE, Reference, build_reference, profile_frame
 from tasks.core.errors import DriftError
 from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
+from tasks.drift import check_drift, count_window
+from tasks.drifting import profile as module
 from tasks.drifting.profile import (
     Part,
     partitions,
@@ -28,7 +33,7 @@ from tasks.drifting.profile import (
 )
 from tasks.settings import Settings
 from tasks.sources.sql import SqlSource
-from tests.make import make_frame, make_spec, spec_block
+from tests.make import START, make_frame, make_spec, spec_block
 
 SPEC = make_spec()
 SENSITIVE = make_spec(features={**spec_block()["features"], "sensitive": ["region"]})
@@ -144,6 +149,28 @@ def test_a_flow_maps_parts_over_its_task_runner(rows, tmp_path, prefect_api):
         return reduce_profiles(found.result())
 
     assert profile_all() == profile_frame(frame, reference, key=KEY)
+
+
+def test_a_large_window_is_counted_in_parts_by_the_flow_and_judged_as_a_whole(
+    rows, tmp_path, prefect_api, monkeypatch
+):
+    from prefect import flow
+
+    path, frame = rows
+    reference = reference_for()
+    (tmp_path / "reference.json").write_text(reference.to_json())
+    window = Dataset(path, len(frame), "0" * 64, Window(START, START + timedelta(days=7)))
+    monkeypatch.setattr(module, "partitions", partial(partitions, rows_per_part=300))
+
+    @flow
+    def check(expected):
+        found = count_window(SPEC, window, str(tmp_path / "reference.json"))
+        assert found == expected
+        return check_drift(SPEC, window, str(tmp_path / "reference.json"), profile=found)
+
+    assert check(profile_frame(frame, reference)).rows == len(frame)
+    monkeypatch.setattr(module, "partitions", partitions)
+    assert count_window(SPEC, window, str(tmp_path / "reference.json")) is None, "small: counted by the check"
 
 
 def test_batches_of_a_database_cursor_are_profiled_as_its_rows(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.core.drift import verdict as drift
+from tasks.core.drift.past.calendar import choose
 from tasks.core.drift.profile import Reference, build_reference, profile_frame
 from tasks.core.evaluation import performance
 from tasks.core.evaluation.bootstrap import Interval, score_interval
@@ -115,7 +116,7 @@ class Loop:
         spec = self.history.spec
         realised = self._log.judge(window, self._now)
         self._performance.append(_outcome(self._log.window(window), realised))
-        moved = self._drift_of(rows, said)
+        moved = self._drift_of(window, rows, said)
         self._drift.append(CheckOutcome(window, moved.outcome, moved.reason))
         evidence = self._evidence(window, moved)
         decision = decide(replace(evidence, futile=self._futile(evidence)), spec)
@@ -191,7 +192,8 @@ class Loop:
         history = self.history
         said = predict(fitted.model, split.holdout)
         scores = said.probabilities if said.probabilities is not None else _numbers(said.prediction)
-        reference = build_reference(split.train, history.spec, scores=scores, key=_MASK)
+        times = split.train[history.spec.source.timestamp]
+        reference = build_reference(split.train, history.spec, scores=scores, key=_MASK, times=times)
         promise = _score(history, split.holdout, said)
         labels = _counts(history, split.train) + _counts(history, split.holdout)
         self._now = Champion(fitted.model, promise, split.cut, labels, reference)
@@ -200,13 +202,14 @@ class Loop:
         self._kept.clear()
         self._log.forget()
 
-    def _drift_of(self, rows: pd.DataFrame, said: Predictions) -> drift.DriftVerdict:
+    def _drift_of(self, window: Window, rows: pd.DataFrame, said: Predictions) -> drift.DriftVerdict:
         scores = said.probabilities if said.probabilities is not None else _numbers(said.prediction)
         reference = self._now.reference
         if reference is None:  # never: every champion of the loop is promoted with one
             raise RuntimeError("the champion has no reference")
         profile = profile_frame(rows, reference, scores=scores, key=_MASK)
-        return drift.judge(reference, profile, self.history.spec)
+        spec = self.history.spec
+        return drift.judge(reference, profile, spec, against=choose(reference, window, spec))
 
 
 class _Log:
