@@ -28,7 +28,11 @@ down: ## end what `make up` runs, and nothing else
 test: $(VENV)/dev ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-bench: $(VENV)/dev ## measure on a real server: from a decision's event to its running retraining, ten times
+bench: $(VENV)/dev ## measure: speed, false alarms and power of drift checks, then events on a real server (hours; see bench/README.md)
+	$(BIN)/python -m bench.profile_speed
+	$(BIN)/python -m bench.false_alarms
+	$(BIN)/python -m bench.speed_beside_peers
+	$(BIN)/python -m bench.alarms_beside_peers --out .evergreen/bench
 	$(BIN)/python -m pytest -q -s -m slow
 
 check: $(VENV)/dev ## formatting, lint and types
