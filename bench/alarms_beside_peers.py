@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import draws
 from bench.peers.collect import OWN, Plan, collect
@@ -23,7 +24,7 @@ from bench.peers.scenarios import RUN, SAYS, Cell
 from bench.peers.scores import Checked, delays, found_at, interval, limit_at, share, typical
 
 OUTSIDE = [name for name, peer in PEERS.items() if peer.lock]
-Found = dict[str, dict[str, list[Checked]]]  # by detector and cell
+Checks = dict[str, list[Checked]]  # of one detector, by the cell's name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,15 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         cells=_cells(given), references=given.references, seed=given.seed, budget=given.false_alarms,
         checks={"undrifted": given.checks, "changed": given.power_checks},
         peer_checks={"undrifted": given.peer_checks, "changed": given.peer_power_checks},
-peer_sizes={"undrifted": _all_sizes(given), "changed": given.peer_power_sizes},
+        peer_sizes={"undrifted": _all_sizes(given), "changed": given.peer_power_sizes},
         row_checks=given.row_checks, row_sizes=given.row_sizes,
         seconds=given.limit,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="evergreen-bench-", dir=given.scratch) as place:
-        found = collect(plan, pythons, Path(place))
     lines = [figure("left_out", who=name, fault=why) for name, why in failed.items()]
-    lines += _false_alarms(found, plan)
-    lines += _power(found, plan)
+    with tempfile.TemporaryDirectory(prefix="evergreen-bench-", dir=given.scratch) as place:
+        for names, cells, found in collect(plan, pythons, Path(place)):
+            new = [(who, cell) for cell in cells for who in names if cell.name in found.get(who, {})]
+            lines += [
+                _power(who, cell, found[who], plan)
+                if cell.change
+                else _false_alarms(who, cell, found[who], plan)
+                for who, cell in new
+            ]
     if given.out:
         write_tables(given.out, lines, plan.budget)
         say(f"tables in {given.out}")
@@ -61,55 +67,31 @@ def _all_sizes(given: argparse.Namespace) -> list[int]:
     return [n for n in {*given.sizes, *given.dependent_sizes, *given.power_sizes} if n <= given.peer_rows]
 
 
-def _false_alarms(found: Found, plan: Plan) -> list[dict]:
-    lines = []
-    for cell in plan.cells:
-        if cell.change:
-            continue
-        for who, by_cell in found.items():
-            checks = by_cell.get(cell.name, [])
-            if not checks:
-                continue
-            alarms = [one.alarm for one in checks]
-            low, high = interval(sum(alarms), len(alarms))
-            lines.append(
-                figure(
-                    "false_alarms", who=who, draws=SAYS[cell.family], family=cell.family, rows=cell.rows,
-                    checks=len(checks), alarms=share(alarms), low=low, high=high, budget=plan.budget,
-                    within=share(alarms) <= plan.budget, beyond_chance=low > plan.budget,
-                    undecided=share([one.undecided for one in checks]),
-                    **_noticed(checks),
-                )
-            )  # fmt: skip
-    return lines
+def _false_alarms(who: str, cell: Cell, mine: Checks, plan: Plan) -> dict[str, Any]:
+    checks = mine[cell.name]
+    alarms = [one.alarm for one in checks]
+    low, high = interval(sum(alarms), len(alarms))
+    return figure(
+        "false_alarms", who=who, draws=SAYS[cell.family], family=cell.family, rows=cell.rows,
+        checks=len(checks), alarms=share(alarms), low=low, high=high, budget=plan.budget,
+        within=share(alarms) <= plan.budget, beyond_chance=low > plan.budget,
+        undecided=share([one.undecided for one in checks]), **_noticed(checks),
+    )  # fmt: skip
 
 
-def _power(found: Found, plan: Plan) -> list[dict]:
-    lines = []
-    for cell in plan.cells:
-        if not cell.change:
-            continue
-        undrifted = Cell(cell.family, cell.rows).name
-        for who, by_cell in found.items():
-            checks = by_cell.get(cell.name, [])
-            base = by_cell.get(undrifted, [])
-            if not checks or not base:
-                continue
-            limit = None if who in OWN else limit_at(base, plan.budget)
-            caught = found_at(checks, limit)
-            named = [bool(one.drifted & cell.changed) for one in checks]
-            waited = delays(caught, RUN)
-            lines.append(
-                figure(
-                    "power", who=who, change=cell.change, rows=cell.rows, checks=len(checks),
-                    found=share(caught), limit_moved_to=limit,
-                    alarms_when_undrifted=share(found_at(base, limit)), undrifted_checks=len(base),
-                    found_at_defaults=share([one.alarm for one in checks]),
-                    named_at_defaults=share(named), delay_windows=typical(waited), runs=len(waited),
-                    never_caught=share([one is None for one in waited]), run=RUN, **_noticed(checks),
-                )
-            )  # fmt: skip
-    return lines
+def _power(who: str, cell: Cell, mine: Checks, plan: Plan) -> dict[str, Any]:
+    checks, base = mine[cell.name], mine.get(Cell(cell.family, cell.rows).name, [])
+    limit = None if who in OWN else limit_at(base, plan.budget)
+    caught = found_at(checks, limit)
+    waited = delays(caught, RUN)
+    return figure(
+        "power", who=who, change=cell.change, rows=cell.rows, checks=len(checks), found=share(caught),
+        limit_moved_to=limit, alarms_when_undrifted=share(found_at(base, limit)), undrifted_checks=len(base),
+        found_at_defaults=share([one.alarm for one in checks]),
+        named_at_defaults=share([bool(one.drifted & cell.changed) for one in checks]),
+        delay_windows=typical(waited), never_caught=share([one is None for one in waited]), runs=len(waited),
+        run=RUN, **_noticed(checks),
+    )  # fmt: skip
 
 
 def _noticed(checks: Sequence[Checked]) -> dict[str, float]:

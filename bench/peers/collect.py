@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tasks.core.drift.profile import Reference
 from tasks.core.drift.verdict import DriftVerdict
 from tasks.core.spec import ModelSpec
 
+Found = dict[str, dict[str, list[Checked]]]  # by detector and by the cell's name
 OWN = ("ours", "ours with whole rows")  # judged by their own budget, and nothing is moved
 ONLY_TOGETHER = "correlation only"  # no column changes, only how two of them hang together
 ARTICLE = {"article-psi-10": 10, "article-psi-20": 20}  # by name, buckets
@@ -89,7 +90,7 @@ class _Made:
 class _Work:
     """What has been found and what is left for the peers."""
 
-    found: dict[str, dict[str, list[Checked]]] = field(default_factory=lambda: defaultdict(dict))
+    found: Found = field(default_factory=lambda: defaultdict(dict))
     jobs: dict[Columns, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     made: dict[str, _Made] = field(default_factory=dict)
 
@@ -97,17 +98,24 @@ class _Work:
         self.found[who].setdefault(cell.name, []).append(one)
 
 
-def collect(plan: Plan, pythons: Mapping[str, Path], folder: Path) -> dict[str, dict[str, list[Checked]]]:
-    """Return every detector's checks, by its name and the cell's, in the order of the windows."""
+def collect(
+    plan: Plan, pythons: Mapping[str, Path], folder: Path
+) -> Iterator[tuple[list[str], Sequence[Cell], Found]]:
+    """Yield detectors and cells as they are done, our side first, with all that has been found.
+
+    What was found is by detector and by the cell's name, in the order of the windows.
+    """
     work = _Work()
     for cell in plan.cells:
         say(f"{cell.name}: {plan.each(plan.checks, cell) * plan.references} windows")
         for place in range(plan.references):
             _own_side(plan, work, cell, place, folder, keep=bool(pythons))
+        yield [*OWN, *ARTICLE], [cell], work.found
     for name, python in pythons.items():
+        before = set(work.found)
         for columns, jobs in work.jobs.items():
             _peer(name, python, columns, jobs, work, plan)
-    return dict(work.found)
+        yield [who for who in work.found if who not in before], plan.cells, work.found
 
 
 def _own_side(plan: Plan, work: _Work, cell: Cell, place: int, folder: Path, *, keep: bool) -> None:

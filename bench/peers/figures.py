@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 
@@ -14,4 +15,6 @@ def figure(name: str, **facts: Any) -> dict[str, Any]:  # Any: JSON values
 
 
 def _short(value: Any) -> Any:
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if math.isfinite(value) else None  # JSON knows no NaN
+    return value
