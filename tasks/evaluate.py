@@ -13,9 +13,10 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core.errors import RegistryError, TrainingError
 from tasks.core.evaluation.bootstrap import score_interval
-from tasks.core.evaluation.gate import GateDecision, GateEvidence, PairedScores, decide_promotion
+from tasks.core.evaluation.gate import GateEvidence, PairedScores, decide_promotion
 from tasks.core.evaluation.metrics import check_metric, needs_probabilities, score
 from tasks.core.evaluation.scoring import Scored
+from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.model.bundle import ChampionRef
 from tasks.core.model.columns import text_column
 from tasks.core.model.labels import labels_of

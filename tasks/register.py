@@ -25,7 +25,8 @@ from tasks.store.mlflow_client import registry_errors
 from tasks.store.models import own_types
 from tasks.store.snapshots import keep_snapshot
 from tasks.versions.champion import ChampionInfo, Version, champion, version_of
-from tasks.versions.move import Promotion, move_champion, probe
+from tasks.versions.move import Promotion, move_champion
+from tasks.versions.probe import probe
 
 __all__ = [
     "ChampionInfo",

@@ -22,9 +22,10 @@ from tasks.settings import Settings
 from tasks.store import ledger, registry
 from tasks.store.engine import open_store
 from tasks.store.models import own_types
-from tasks.store.registry import Version
+from tasks.store.version import Version
 from tasks.versions.champion import agreed_champion
-from tasks.versions.move import again_unless_refused, move, probe, served_digest
+from tasks.versions.move import again_unless_refused, move
+from tasks.versions.probe import probe, served_digest
 
 PAUSE = timedelta(minutes=10)
 """A second rollback without a named version waits this long after the first: our choice, because of two

@@ -31,6 +31,10 @@ class Settings(BaseSettings):
         "auto",
         description="How a check starts a retraining: auto is by event in a deployment's run, else inline.",
     )
+    probe: Literal["process", "here"] = Field(
+        "process",
+        description="Where a version is loaded before it may serve: in a clean process, or in this one.",
+    )
     mask_key: SecretStr | None = Field(
         None,
         description="Key of the hashes that stand for sensitive values; default: one made per state_dir.",

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from tasks import register
 from tasks.core.dataset import Dataset
-from tasks.core.evaluation.gate import GateDecision
+from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.model.bundle import MODEL, digest_of
 from tasks.core.model.pipeline import build_pipeline
 from tasks.core.results import Evaluated, Trained

@@ -10,6 +10,7 @@ WorkflowError
 ├── RegistryError        a version could not be written, read or believed
 ├── StoreError           the store of history does not answer
 ├── PromotionRefused     the gate or an approval said no; a normal outcome
+│   └── NotServable         ... or the version does not load or answer in a clean process
 └── LaunchError          a retraining could not be started
 """
 
@@ -93,6 +94,10 @@ class StoreError(WorkflowError):
 
 class PromotionRefused(WorkflowError):
     """The gate or an approval said no; a normal outcome, not a crash."""
+
+
+class NotServable(PromotionRefused):
+    """The version does not load, answer or answer in time in a clean process: it may not serve."""
 
 
 class LaunchError(WorkflowError):

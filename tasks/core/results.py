@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tasks.core.evaluation.gate import GateDecision
+from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.window import Window
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tasks.core.errors import SpecError
 from tasks.core.evaluation.metrics import check_metric
+from tasks.core.spec_gate import Gate
 from tasks.core.spec_parts import (
     Alerts,
     ColumnRule,
@@ -15,7 +16,6 @@ from tasks.core.spec_parts import (
     Drift,
     Estimator,
     Features,
-    Gate,
     Label,
     Part,
     Performance,
@@ -52,7 +52,8 @@ class ModelSpec(Part):
     def columns(self) -> list[str]:
         """Every column a fetch must bring, without repeats."""
         named = [self.source.key, self.source.timestamp, self.source.updated, self.source.group]
-        named += [self.label.column, *self.features.all, *self.gate.slices]
+        gate = self.gate
+        named += [self.label.column, *self.features.all, *gate.slices, *gate.fairness.columns, gate.weight]
         return list(dict.fromkeys(name for name in named if name))
 
     @model_validator(mode="after")

@@ -193,26 +193,6 @@ class WindowSpec(Part):
         return self
 
 
-class Gate(Part):
-    """When a challenger becomes champion."""
-
-    margin: Number = Field(0.01, ge=0, **at(0, "How much worse, in the metric, may not be ruled out."))
-    confidence: float = Field(0.95, gt=0.5, lt=1, **at(1, "Confidence of the interval that decides."))
-    floor: Number | None = Field(
-        None, **at(2, "Worst score a champion may have, whatever it is compared with.")
-    )
-    min_rows: int = Field(100, ge=2, **at(3, "Fewest unseen rows a comparison may rest on."))
-    slices: Columns = Field(
-        default_factory=list, **at(4, "Columns whose values are also compared one by one.")
-    )
-    promotion: Literal["auto", "manual", "dry_run"] = Field(
-        "auto", **at(5, "Promote at once, wait for a person, or only say what would happen.")
-    )
-    approval: Length = Field(
-        "3d", **at(6, "How long a challenger waits for a person; after that it counts as rejected.")
-    )
-
-
 class Performance(Part):
     """The band in which realised performance must stay."""
 

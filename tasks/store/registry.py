@@ -10,8 +10,6 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +18,14 @@ from tasks.core.model.bundle import (
     GOLDEN,
     MANIFEST,
     MODEL,
-    REFERENCE,
-    SPEC,
-    ChampionRef,
     Manifest,
-    Promise,
     digest_of,
 )
 from tasks.core.model.golden import Answers, difference
-from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.store.mlflow_client import open_client, registry_errors
 from tasks.store.models import load_model, own_types
+from tasks.store.version import ChampionInfo, Version, spec_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,61 +38,6 @@ TAG_ATTEMPT = "evergreen.attempt"
 TAG_DIGEST = "evergreen.digest"
 _NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a model; of an alias
 _SERVE_NOTHING = "keep serving what serves; restore the artifact or promote another version"
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version: `digest` is the sha256 of its manifest, `source` where its files lie."""
-
-    name: str
-    number: int
-    run_id: str
-    source: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class ChampionInfo:
-    """The version that serves, with a local copy (folder `path`) whose every file matches its digest."""
-
-    version: int
-    path: str
-    manifest: Manifest
-
-    @property
-    def model_path(self) -> str:
-        """The model file, to be read with `tasks.store.models.load_model`."""
-        return str(Path(self.path) / MODEL)
-
-    @property
-    def reference_path(self) -> str:
-        """The reference profile, as JSON."""
-        return str(Path(self.path) / REFERENCE)
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The spec this version was trained under."""
-        return spec_in(Path(self.path))
-
-    @property
-    def promise(self) -> Promise:
-        """The score it was promoted on."""
-        return self.manifest.promise
-
-    @property
-    def classes(self) -> tuple[Any, ...] | None:  # Any: labels may be text, whole numbers or booleans
-        """The labels in the order of the probabilities; None for a regressor."""
-        return self.manifest.classes
-
-    @property
-    def ref(self) -> ChampionRef:
-        """What a comparison needs of it."""
-        return ChampionRef(self.model_path, self.version, self.train_end)
-
-    @property
-    def train_end(self) -> datetime:
-        """Every row the model was fitted on is older than this."""
-        return self.manifest.cut
 
 
 def find_champion(name: str, *, settings: Settings | None = None) -> Version | None:
@@ -178,6 +117,22 @@ def champion(
     version = find_champion(name, settings=place)
     if version is None:
         return None
+    return local_copy(version, settings=place, also=also, vouched=vouched)
+
+
+def local_copy(
+    version: Version,
+    *,
+    settings: Settings | None = None,
+    also: Iterable[str] = (),
+    vouched: str | None = None,
+) -> ChampionInfo:
+    """Return the version with a verified local copy; see `champion` for the arguments.
+
+    Raises:
+        RegistryError: see `champion`.
+    """
+    place = settings or Settings()
     kept = place.root / "versions" / version.digest
     manifest = _kept_manifest(kept, version)
     if manifest is None:
@@ -283,11 +238,6 @@ def _manifest_in(folder: Path, version: Version) -> Manifest:
             model=version.name,
         )
     return manifest
-
-
-def spec_in(folder: Path) -> ModelSpec:
-    """Return the spec that the bundle in this folder was trained under."""
-    return ModelSpec.model_validate_json((folder / SPEC).read_text("utf-8"))
 
 
 def _download(version: Version, name: str, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0003"  # head of migrations/versions; a store at this revision is opened without loading Alembic
+REVISION = "0004"  # head of migrations/versions; a store at this revision is opened without loading Alembic
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -91,11 +91,13 @@ METADATA = sa.MetaData(
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
-def _id() -> sa.Column[int]:
+def row_id() -> sa.Column[int]:
+    """Return the column that numbers rows."""
     return sa.Column("id", _ID, primary_key=True, autoincrement=True)
 
 
-def _need(name: str, kind: Any) -> sa.Column[Any]:  # Any: a SQLAlchemy type, class or instance
+def needed(name: str, kind: Any) -> sa.Column[Any]:  # Any: a SQLAlchemy type, class or instance
+    """Return a column that must have a value."""
     return sa.Column(name, kind, nullable=False)
 
 
@@ -104,10 +106,10 @@ predictions = sa.Table(
     METADATA,
     sa.Column("model", sa.String, primary_key=True),
     sa.Column("prediction_id", sa.String, primary_key=True),
-    _need("version", sa.Integer),
-    _need("row_key", sa.String),
-    _need("event_time", UtcDateTime),
-    _need("served_at", UtcDateTime),
+    needed("version", sa.Integer),
+    needed("row_key", sa.String),
+    needed("event_time", UtcDateTime),
+    needed("served_at", UtcDateTime),
     sa.Column("prediction", Json),
     sa.Column("score", Json),
     sa.Column("inputs", Json),
@@ -117,25 +119,25 @@ predictions = sa.Table(
 labels = sa.Table(
     "labels",
     METADATA,
-    _id(),
-    _need("model", sa.String),
-    _need("row_key", sa.String),
-    _need("label", Json),
-    _need("known_at", UtcDateTime),
+    row_id(),
+    needed("model", sa.String),
+    needed("row_key", sa.String),
+    needed("label", Json),
+    needed("known_at", UtcDateTime),
     sa.Index(None, "model", "row_key", "known_at"),
 )
 checks = sa.Table(
     "checks",
     METADATA,
-    _id(),
-    _need("model", sa.String),
-    _need("kind", sa.String),
-    _need("window_start", UtcDateTime),
-    _need("window_end", UtcDateTime),
-    _need("revision", sa.Integer),
+    row_id(),
+    needed("model", sa.String),
+    needed("kind", sa.String),
+    needed("window_start", UtcDateTime),
+    needed("window_end", UtcDateTime),
+    needed("revision", sa.Integer),
     sa.Column("version", sa.Integer),
-    _need("outcome", sa.String),
-    _need("summary", Json),
+    needed("outcome", sa.String),
+    needed("summary", Json),
     sa.Column("run_id", sa.String),
     sa.Column("at", UtcDateTime),
     sa.UniqueConstraint("model", "kind", "window_start", "window_end", "revision"),
@@ -144,57 +146,57 @@ checks = sa.Table(
 decisions = sa.Table(
     "decisions",
     METADATA,
-    _id(),
-    _need("model", sa.String),
-    _need("decision_id", sa.String),
-    _need("revision", sa.Integer),
-    _need("kind", sa.String),
-    _need("cause", sa.String),
-    _need("reasons", Json),
-    _need("escalate", sa.Boolean),
-    _need("evidence", Json),
-    _need("at", UtcDateTime),
+    row_id(),
+    needed("model", sa.String),
+    needed("decision_id", sa.String),
+    needed("revision", sa.Integer),
+    needed("kind", sa.String),
+    needed("cause", sa.String),
+    needed("reasons", Json),
+    needed("escalate", sa.Boolean),
+    needed("evidence", Json),
+    needed("at", UtcDateTime),
     sa.Column("run_id", sa.String),
     sa.UniqueConstraint("model", "decision_id", "revision"),
 )
 promotions = sa.Table(
     "promotions",
     METADATA,
-    _id(),
-    _need("model", sa.String),
-    _need("decision_id", sa.String),
-    _need("action", sa.String),
+    row_id(),
+    needed("model", sa.String),
+    needed("decision_id", sa.String),
+    needed("action", sa.String),
     sa.Column("from_version", sa.Integer),
     sa.Column("to_version", sa.Integer),
-    _need("actor", sa.String),
-    _need("reason", sa.String),
-    _need("evidence", Json),
-    _need("at", UtcDateTime),
+    needed("actor", sa.String),
+    needed("reason", sa.String),
+    needed("evidence", Json),
+    needed("at", UtcDateTime),
     sa.UniqueConstraint("model", "decision_id"),
     sa.Index(None, "model", "at"),
 )
 watermarks = sa.Table(
     "watermarks",
     METADATA,
-    _id(),
-    _need("model", sa.String),
-    _need("attempt", sa.String),
-    _need("moment", UtcDateTime),
-    _need("increments", Json),
+    row_id(),
+    needed("model", sa.String),
+    needed("attempt", sa.String),
+    needed("moment", UtcDateTime),
+    needed("increments", Json),
     sa.UniqueConstraint("model", "attempt"),
 )
 quarantine = sa.Table(
     "quarantine",
     METADATA,
-    _id(),
-    _need("model", sa.String),
-    _need("attempt", sa.String),
-    _need("window_start", UtcDateTime),
-    _need("window_end", UtcDateTime),
-    _need("rows", sa.Integer),
-    _need("reasons", Json),
-    _need("path", sa.String),
-    _need("digest", sa.String),
+    row_id(),
+    needed("model", sa.String),
+    needed("attempt", sa.String),
+    needed("window_start", UtcDateTime),
+    needed("window_end", UtcDateTime),
+    needed("rows", sa.Integer),
+    needed("reasons", Json),
+    needed("path", sa.String),
+    needed("digest", sa.String),
     sa.UniqueConstraint("model", "attempt", "window_start", "window_end", "digest"),
 )
 claims = sa.Table(
@@ -202,12 +204,12 @@ claims = sa.Table(
     METADATA,
     sa.Column("model", sa.String, primary_key=True),
     sa.Column("decision_id", sa.String, primary_key=True),
-    _need("owner", sa.String),
-    _need("state", sa.String),
+    needed("owner", sa.String),
+    needed("state", sa.String),
     sa.Column("outcome", sa.String),
-    _need("claimed_at", UtcDateTime),
-    _need("lease_until", UtcDateTime),
-    _need("takeovers", sa.Integer),
+    needed("claimed_at", UtcDateTime),
+    needed("lease_until", UtcDateTime),
+    needed("takeovers", sa.Integer),
     # One running retraining per model, whatever the code above it believes.
     sa.Index(
         "uq_claims_running",
@@ -220,12 +222,12 @@ claims = sa.Table(
 alerts = sa.Table(
     "alerts",
     METADATA,
-    _id(),
-    _need("model", sa.String),
-    _need("cause", sa.String),
-    _need("tier", sa.String),
-    _need("message", sa.String),
-    _need("opened_at", UtcDateTime),
+    row_id(),
+    needed("model", sa.String),
+    needed("cause", sa.String),
+    needed("tier", sa.String),
+    needed("message", sa.String),
+    needed("opened_at", UtcDateTime),
     sa.Column("resolved_at", UtcDateTime),
     sa.Index(
         "uq_alerts_open",
@@ -240,26 +242,26 @@ alerts = sa.Table(
 outbox = sa.Table(
     "outbox",
     METADATA,
-    _id(),
-    _need("model", sa.String),
-    _need("decision_id", sa.String),
-    _need("written_at", UtcDateTime),  # by the clock, not as_of: how long ago something was asked for
+    row_id(),
+    needed("model", sa.String),
+    needed("decision_id", sa.String),
+    needed("written_at", UtcDateTime),  # by the clock, not as_of: how long ago something was asked for
     sa.Column("sent_at", UtcDateTime),
-    _need("tries", sa.Integer),
+    needed("tries", sa.Integer),
     sa.UniqueConstraint("model", "decision_id"),
 )
 # What a channel has to be told, until it was: `topic` names what about, so that it is told once.
 deliveries = sa.Table(
     "deliveries",
     METADATA,
-    _id(),
-    _need("model", sa.String),
-    _need("topic", sa.String),
-    _need("channel", sa.String),
-    _need("content", Json),
-    _need("written_at", UtcDateTime),
-    _need("next_at", UtcDateTime),
-    _need("tries", sa.Integer),
+    row_id(),
+    needed("model", sa.String),
+    needed("topic", sa.String),
+    needed("channel", sa.String),
+    needed("content", Json),
+    needed("written_at", UtcDateTime),
+    needed("next_at", UtcDateTime),
+    needed("tries", sa.Integer),
     sa.Column("done_at", UtcDateTime),
     sa.Column("error", sa.String),
     sa.UniqueConstraint("topic", "channel"),
@@ -275,26 +277,26 @@ feature_checks = sa.Table(
     sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("feature", sa.String, primary_key=True),
     sa.Column("version", sa.Integer),
-    _need("outcome", sa.String),
+    needed("outcome", sa.String),
     sa.Column("measure", sa.String),
     sa.Column("value", sa.Float),
     sa.Column("threshold", sa.Float),
     sa.Column("p_value", sa.Float),
     sa.Column("n", sa.BigInteger),
-    _need("reason", sa.String),
+    needed("reason", sa.String),
     sa.Column("at", UtcDateTime),
 )
 # Counts of earlier windows, which a rolling reference is the sum of; made anew from the rows at any time.
 profiles = sa.Table(
     "profiles",
     METADATA,
-    _id(),
-    _need("model", sa.String),
+    row_id(),
+    needed("model", sa.String),
     sa.Column("version", sa.Integer),
-    _need("reference_id", sa.String),
-    _need("window_start", UtcDateTime),
-    _need("window_end", UtcDateTime),
-    _need("profile", Json),
+    needed("reference_id", sa.String),
+    needed("window_start", UtcDateTime),
+    needed("window_end", UtcDateTime),
+    needed("profile", Json),
     sa.UniqueConstraint("model", "reference_id", "window_start", "window_end"),
     sa.Index(None, "model", "window_end"),
 )

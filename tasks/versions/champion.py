@@ -13,7 +13,7 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import ledger, moves, registry
 from tasks.store.locks import model_lock
-from tasks.store.registry import ChampionInfo, Version
+from tasks.store.version import ChampionInfo, Version
 
 __all__ = ["ChampionInfo", "Version", "agreed_champion", "champion", "version_of"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -12,16 +12,14 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.clock import now_or
 from tasks.core.errors import PromotionRefused, RegistryError, SpecError
-from tasks.core.model.bundle import plain
-from tasks.core.policy.served import SERVING
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import ledger, moves, registry
-from tasks.store.engine import open_store
+from tasks.store import moves, registry
 from tasks.store.locks import model_lock
 from tasks.store.models import own_types
-from tasks.store.registry import Version
+from tasks.store.version import Version
+from tasks.versions.probe import probe
 
 UNSET: Literal["unset"] = "unset"
 
@@ -116,36 +114,3 @@ move_champion = task(
     cache_policy=NO_CACHE,
 )(move)
 """`move` as a step of a flow."""
-
-
-def probe(version: Version, place: Settings, also: Iterable[str] = ()) -> dict[str, Any]:  # Any: JSON
-    """Return what the ledger keeps of a version that was downloaded, verified, loaded and re-scored.
-
-    A version that served before under this very digest may hold the classes that its own spec names: that
-    spec is ours then.
-
-    Raises:
-        RegistryError: when a file is missing or damaged, holds a type that is not allowed, or the model
-            answers its golden rows otherwise than when it was evaluated.
-    """
-    vouched = served_digest(version.name, version.number, place) == version.digest
-    with registry.downloaded(version, settings=place) as (folder, manifest):
-        ours = own_types(registry.spec_in(folder)) if vouched else ()
-        registry.load_checked(folder, manifest, also={*also, *ours})
-        return {
-            "digest": version.digest,
-            "run_id": version.run_id,
-            "snapshot": manifest.snapshot.get("sha256"),
-            "commit": manifest.code.get("commit"),
-            "dirty": manifest.code.get("dirty"),
-            "train_window": str(manifest.train_window),
-            "promise": plain(manifest.promise),
-            "gate": dict(manifest.gate),
-        }
-
-
-def served_digest(name: str, number: int, place: Settings) -> str | None:
-    """Return the digest under which this version served last; None when it never served."""
-    rows = ledger.history(open_store(place), name)
-    served = [row for row in rows if row.action in SERVING and row.to_version == number]
-    return (str(served[-1].evidence.get("digest") or "") or None) if served else None

@@ -8,10 +8,11 @@ import pytest
 from scipy import stats
 
 from tasks.core.evaluation.bootstrap import percentile_interval, resample, score_interval
-from tasks.core.evaluation.gate import GateDecision, GateEvidence, PairedScores, decide_promotion, floor_of
+from tasks.core.evaluation.gate import GateEvidence, PairedScores, decide_promotion, floor_of
 from tasks.core.evaluation.metrics import score
 from tasks.core.evaluation.scoring import Scored, statistic
-from tasks.core.spec_parts import Gate
+from tasks.core.evaluation.verdicts import GateDecision
+from tasks.core.spec_gate import Gate
 from tests.make import START
 
 GATE = Gate()

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.drift.shape import Shape
-from tasks.core.evaluation.gate import GateDecision
 from tasks.core.evaluation.performance import PerformanceVerdict
+from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.records.comparison import comparison_markdown
 from tasks.core.records.drawing import gauge, image, interval, shape_svg
 from tasks.core.records.performance import performance_markdown

@@ -19,6 +19,12 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 POOL = "evergreen"
+# A server on SQLite with many writers on a small machine is slow, not broken: both sides wait for it.
+PATIENT = {
+    "PREFECT_CLIENT_MAX_RETRIES": "7",
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+    "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
+}
 
 
 @dataclass
@@ -52,6 +58,7 @@ class Live:
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            **PATIENT,
             "EVERGREEN_STATE_DIR": str(self.state),
             "EVERGREEN_THREADS": "1",
             "EVERGREEN_LAUNCH": "event",

@@ -16,8 +16,8 @@ from tasks import publish, reports
 from tasks.core.drift.profile import build_reference, profile_frame
 from tasks.core.drift.shape import shapes_of
 from tasks.core.drift.verdict import judge
-from tasks.core.evaluation.gate import GateDecision
 from tasks.core.evaluation.performance import PerformanceVerdict
+from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.policy.decision import Evidence, decide
 from tasks.pages import note
 from tests.make import make_frame, make_spec

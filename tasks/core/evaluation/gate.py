@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.evaluation.bootstrap import RESAMPLES, Interval, percentile_interval, resample
 from tasks.core.evaluation.scoring import Scored, all_labels, statistic
-from tasks.core.evaluation.slices import SliceResult, compare_slices
-from tasks.core.spec_parts import Gate
-
-Outcome = Literal["promote", "keep", "refuse"]
+from tasks.core.evaluation.slices import compare_slices
+from tasks.core.evaluation.verdicts import GateDecision, Outcome, SliceResult
+from tasks.core.spec_gate import Gate
 
 
 @dataclass(frozen=True)
@@ -47,36 +46,6 @@ class GateEvidence:
     slices: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     seed: int = 0
     resamples: int = RESAMPLES
-
-
-@dataclass(frozen=True)
-class GateDecision:
-    """What the gate concluded and the numbers it rests on; NaN where something could not be told.
-
-    `promote`: the challenger becomes champion. `keep`: it was judged, and is not good enough. `refuse`: the
-    evidence allows no judgement, and the champion stays. Scores follow the scorer convention; `low` and
-    `high` bound the difference challenger - champion (- baseline, when there is no champion).
-    """
-
-    outcome: Outcome
-    reasons: tuple[str, ...]
-    challenger_score: float
-    champion_score: float
-    difference: float
-    low: float
-    high: float
-    rows: int
-    slices: tuple[SliceResult, ...] = ()
-    metric: str = ""
-    confidence: float = float("nan")
-    baseline_score: float = float("nan")
-    challenger_low: float = float("nan")
-    challenger_high: float = float("nan")
-
-    def sentence(self) -> str:
-        """The outcome and its reasons in one line."""
-        words = {"promote": "promote", "keep": "keep the champion", "refuse": "no judgement possible"}
-        return f"{words[self.outcome]}: {'; '.join(self.reasons)}"
 
 
 def decide_promotion(evidence: GateEvidence, gate: Gate) -> GateDecision:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,22 +11,10 @@ from numpy.typing import NDArray
 
 from tasks.core.evaluation.bootstrap import Interval, percentile_interval, resample
 from tasks.core.evaluation.scoring import Scored, Statistic, all_labels, statistic
-from tasks.core.spec_parts import Gate
+from tasks.core.evaluation.verdicts import SliceResult
+from tasks.core.spec_gate import Gate
 
 MOST_SLICES = 50  # per column, largest first; our choice: beyond it a column is no grouping
-
-
-@dataclass(frozen=True)
-class SliceResult:
-    """One slice: `ok`, `worse` (shown, and by more than the margin) or `undecided` (cannot be told there)."""
-
-    column: str
-    value: str
-    rows: int
-    difference: float
-    low: float
-    high: float
-    outcome: Literal["ok", "worse", "undecided"]
 
 
 def compare_slices(

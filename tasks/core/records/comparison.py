@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
-from tasks.core.evaluation.gate import GateDecision
+from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.records.drawing import interval
 from tasks.core.records.text import Ready, bullets, fenced, number, said, signed, table, title
 from tasks.core.spec import ModelSpec

@@ -16,9 +16,10 @@ from tasks.core.drift.past.calendar import choose
 from tasks.core.drift.profile import Reference, build_reference, profile_frame
 from tasks.core.evaluation import performance
 from tasks.core.evaluation.bootstrap import Interval, score_interval
-from tasks.core.evaluation.gate import GateDecision, GateEvidence, PairedScores, decide_promotion
+from tasks.core.evaluation.gate import GateEvidence, PairedScores, decide_promotion
 from tasks.core.evaluation.performance import PerformanceVerdict
 from tasks.core.evaluation.scoring import Scored
+from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.model.labels import labels_of
 from tasks.core.model.pipeline import Predictions, predict
 from tasks.core.model.split import Split, split_rows

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from tasks.store import schema_versions  # noqa: F401 -- its tables are part of the metadata
 from tasks.store.schema import METADATA
 
 context.configure(
