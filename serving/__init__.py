@@ -1,1 +1,1 @@
-"""The serving app: tasks.core and the store, never Prefect."""
+"""The serving app: the champion answers requests, and every acknowledged answer is on record."""

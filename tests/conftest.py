@@ -24,6 +24,12 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _probed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load versions in the test's own process: a clean one costs seconds each time."""
+    monkeypatch.setenv("EVERGREEN_PROBE", "here")
+
+
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[None]:
     """A Prefect API for this session, started once; engine tests ask for it."""

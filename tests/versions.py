@@ -96,6 +96,11 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(settings: Settings, fresh: Path) -> Settings:
+    return set_up(settings, fresh)
+
+
+def set_up(settings: Settings, fresh: Path) -> Settings:
+    """Return the place after its databases were copied from one that is set up."""
     for name in ("mlflow.db", "store.db"):
         with sqlite3.connect(fresh / name) as source, sqlite3.connect(settings.root / name) as target:
             source.backup(target)

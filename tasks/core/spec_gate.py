@@ -47,8 +47,8 @@ class Value(Part):
         None,
         **at(
             1,
-            "`package.module:function(rows, prediction, probabilities)` giving the worth of each row; instead "
-            "of outcomes.",
+            "`package.module:function(rows, prediction, probabilities)` giving the worth of each row; "
+            "instead of outcomes.",
         ),
     )
     currency: str = Field("", max_length=12, **at(2, "Unit to show, for example EUR."))
@@ -84,8 +84,8 @@ class Gate(Part):
         **at(
             7,
             "What to do with a challenger that is better on the newest rows while the anchor, a group, the "
-            "labels or the disagreement speak against it: ask a person, keep the champion, or promote and "
-            "tell.",
+            "labels or the disagreement speak against it: ask a person, keep the champion, or promote "
+            "and tell.",
         ),
     )
     anchor: Anchor = Field(default_factory=Anchor, **at(8, "The frozen trusted rows."))
@@ -96,8 +96,8 @@ class Gate(Part):
         0.3,
         **at(
             10,
-            "How far the labels of the compared rows may lie from those of the training rows: total variation "
-            "of classes, Kolmogorov-Smirnov distance of numbers.",
+            "How far the labels of the compared rows may lie from those of the training rows: total "
+            "variation of classes, Kolmogorov-Smirnov distance of numbers.",
         ),
     )
     fairness: Fairness = Field(default_factory=Fairness, **at(11, "Gaps between groups."))
@@ -112,7 +112,7 @@ class Gate(Part):
         le=100,
         **at(
             15,
-            "Check windows after a promotion in which a champion that breaks its promise goes back to the one "
-            "before by itself; 0: never.",
+            "Check windows after a promotion in which a champion that breaks its promise goes back to the "
+            "one before by itself; 0: never.",
         ),
     )

@@ -11,8 +11,8 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.errors import RegistryError
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import ledger, moves, registry
-from tasks.store.locks import model_lock
+from tasks.store import registry
+from tasks.store.agreed import agreed_champion
 from tasks.store.version import ChampionInfo, Version
 
 __all__ = ["ChampionInfo", "Version", "agreed_champion", "champion", "version_of"]
@@ -65,38 +65,3 @@ def champion(
 def version_of(name: str, number: int, *, settings: Settings | None = None) -> Version:
     """Return the registered version of this number; see `tasks.store.registry.find_version`."""
     return registry.find_version(name, number, settings=settings)
-
-
-def agreed_champion(name: str, place: Settings) -> Version | None:
-    """Return the version that registry and ledger agree to serve; None when both say there is none.
-
-    A move that was interrupted is finished first.
-
-    Raises:
-        RegistryError: when they disagree, or one does not answer.
-    """
-    for is_last in (False, True):
-        serving = registry.find_champion(name, settings=place)
-        row = moves.last_move(name, settings=place)
-        fault = _disagreement(serving, row)
-        if fault is None:
-            return serving
-        if not is_last:  # a move may have been interrupted, or be under way
-            with model_lock(f"{name}.move", place):
-                moves.finish_pending(name, settings=place)
-    raise RegistryError(
-        str(fault),
-        "registry and ledger to agree on which version serves",
-        "promote the version that should serve, with a reason, or restore the registry",
-        model=name,
-    )
-
-
-def _disagreement(serving: Version | None, row: ledger.LedgerRow | None) -> str | None:
-    number, promoted = (serving.number if serving else None), (row.to_version if row else None)
-    if number != promoted:
-        return f"version {number or 'none'} serving while the ledger says {promoted or 'none'}"
-    digest = str(row.evidence.get("digest", "")) if row else ""
-    if serving and digest and digest != serving.digest:
-        return f"version {number} with digest {serving.digest[:12]}…, promoted as {digest[:12]}…"
-    return None

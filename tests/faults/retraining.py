@@ -43,6 +43,7 @@ def retrain_in(folder: Path, spec: ModelSpec, die_after: str | None) -> None:
         plainly(patch)
         patch.setenv("EVERGREEN_STATE_DIR", str(folder / "state"))
         patch.setenv("EVERGREEN_THREADS", "1")
+        patch.setenv("EVERGREEN_PROBE", "here")
         if die_after:
             step = getattr(flows.retrain, die_after)
 

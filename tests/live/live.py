@@ -62,6 +62,7 @@ class Live:
             "EVERGREEN_STATE_DIR": str(self.state),
             "EVERGREEN_THREADS": "1",
             "EVERGREEN_LAUNCH": "event",
+            "EVERGREEN_PROBE": "here",  # a clean process for every version costs seconds each time
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }

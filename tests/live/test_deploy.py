@@ -250,7 +250,7 @@ def test_twenty_late_runs_collapse_into_one(place: Live) -> None:
     runs = place.wait(ended, 480, "the end of twenty late runs", every=3)
     assert len(runs) == 20
     assert [run["state_type"] for run in runs].count("COMPLETED") == 1
-    # The others never began: cancelled by the limit, or given up before the start by a server too busy to answer.
+    # The others never began: cancelled by the limit, or given up by a server too busy to answer.
     for run in runs:
         if run["state_type"] != "COMPLETED":
             assert run["state_type"] in ("CANCELLED", "CRASHED"), run

@@ -8,11 +8,14 @@ from typing import Protocol
 
 from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.records.drawing import interval
+from tasks.core.records.gate_parts import parts_markdown, spanned
 from tasks.core.records.text import Ready, bullets, fenced, number, said, signed, table, title
 from tasks.core.spec import ModelSpec
 
 _WORDS = {
+    "ask": "better on the newest rows, but something speaks against it: a person decides",
     "keep": "the champion stays: the challenger is not shown to be better",
+    "undecided": "the champion stays: not enough evidence",
     "refuse": "the champion stays: no judgement possible",
 }
 
@@ -49,9 +52,10 @@ def comparison_markdown(spec: ModelSpec, compared: Compared) -> str:
     lines = [title(spec, f"{gate.outcome}, {words}"), "", *bullets(gate.reasons), ""]
     lines += _drawn(spec, gate)
     lines += _metrics(spec, compared)
+    lines += parts_markdown(gate)
     if gate.slices:
         found = [
-            (s.column, s.value, f"{s.rows:,}", _difference(s.difference, s.low, s.high), s.outcome)
+            (s.column, s.value, f"{s.rows:,}", spanned(s.difference, s.low, s.high), s.outcome)
             for s in gate.slices
         ]
         lines += ["", *table(("slice", "value", "rows", "difference", "outcome"), found)]
@@ -87,7 +91,3 @@ def _trend(one: float | None, other: float | None) -> Ready:
         return Ready("–")
     sign = "▲" if one > other else "▼" if one < other else "="
     return Ready(f"{sign} {signed(one - other)}")
-
-
-def _difference(value: float, low: float, high: float) -> str:
-    return f"{signed(value)} ({signed(low)} to {signed(high)})" if math.isfinite(low) else signed(value)

@@ -1,0 +1,62 @@
+"""The champion that registry and ledger agree on; without Prefect, because the serving app asks too."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from tasks.core.errors import RegistryError
+from tasks.core.policy.served import SERVING
+from tasks.settings import Settings
+from tasks.store import ledger, moves, registry
+from tasks.store.engine import reading
+from tasks.store.locks import model_lock
+from tasks.store.schema import promotions
+from tasks.store.version import Version
+
+
+def agreed_champion(name: str, place: Settings) -> Version | None:
+    """Return the version that registry and ledger agree to serve; None when both say there is none.
+
+    A move that was interrupted is finished first.
+
+    Raises:
+        RegistryError: when they disagree, or one does not answer.
+    """
+    for is_last in (False, True):
+        serving = registry.find_champion(name, settings=place)
+        row = moves.last_move(name, settings=place)
+        fault = _disagreement(serving, row)
+        if fault is None:
+            return serving
+        if not is_last:  # a move may have been interrupted, or be under way
+            with model_lock(f"{name}.move", place):
+                moves.finish_pending(name, settings=place)
+    raise RegistryError(
+        str(fault),
+        "registry and ledger to agree on which version serves",
+        "promote the version that should serve, with a reason, or restore the registry",
+        model=name,
+    )
+
+
+def serving_now(engine: Engine, model: str) -> int | None:
+    """Return the version that the ledger says serves; None before the first promotion. Cheap: one row."""
+    query = (
+        sa.select(promotions.c.to_version)
+        .where(promotions.c.model == model, promotions.c.action.in_(SERVING))
+        .order_by(promotions.c.id.desc())
+        .limit(1)
+    )
+    with reading(engine) as connection:
+        return connection.execute(query).scalar()
+
+
+def _disagreement(serving: Version | None, row: ledger.LedgerRow | None) -> str | None:
+    number, promoted = (serving.number if serving else None), (row.to_version if row else None)
+    if number != promoted:
+        return f"version {number or 'none'} serving while the ledger says {promoted or 'none'}"
+    digest = str(row.evidence.get("digest", "")) if row else ""
+    if serving and digest and digest != serving.digest:
+        return f"version {number} with digest {serving.digest[:12]}…, promoted as {digest[:12]}…"
+    return None
