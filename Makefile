@@ -26,7 +26,7 @@ down: ## end what `make up` runs, and nothing else
 	@$(BIN)/python deployments/up.py down
 
 test: $(VENV)/dev ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 bench: $(VENV)/dev ## measure: speed, false alarms and power of drift checks, then events on a real server (hours; see bench/README.md)
 	$(BIN)/python -m bench.profile_speed
