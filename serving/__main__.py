@@ -5,18 +5,32 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-HOST = "127.0.0.1"
+from tasks.core.errors import SpecError, WorkflowError
+
+if TYPE_CHECKING:
+    from tasks.settings import Settings
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C; return the exit code."""
     parser = argparse.ArgumentParser(
         "python -m serving",
-        description="Serve the champions of these models on loopback; every answer is in the store first.",
+        description="Serve the champions of these models; every answer is in the store before it is given.",
     )
     parser.add_argument("--models", nargs="+", required=True, metavar="NAME", help="registered model names")
-    parser.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1 (default: 8000)")
+    parser.add_argument(
+        "--host",
+        default=LOOPBACK[0],
+        help="beyond loopback at least one key is needed (python -m serving.keys)",
+    )
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000")
+    parser.add_argument(
+        "--per-minute", type=int, default=0, metavar="N", help="requests one caller may make in a minute"
+    )
     parser.add_argument(
         "--poll", type=float, default=1.0, metavar="SECONDS", help="how often to look for a new champion"
     )
@@ -26,10 +40,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     from serving.app import create_app
     from tasks.settings import Settings
 
-    app = create_app(args.models, Settings(), poll_seconds=args.poll)
-    sys.stdout.write(f"serving {', '.join(args.models)} at http://{HOST}:{args.port}\n")
-    uvicorn.run(app, host=HOST, port=args.port, log_level="warning", access_log=False)
+    place, is_local = Settings(), args.host in LOOPBACK
+    try:
+        if not is_local:
+            _need_a_key(place)
+        app = create_app(
+            args.models, place, poll_seconds=args.poll, open_without_keys=is_local, per_minute=args.per_minute
+        )
+    except WorkflowError as err:
+        sys.stderr.write(f"{type(err).__name__}: {err}\n")
+        return 2
+    sys.stdout.write(f"serving {', '.join(args.models)} at http://{args.host}:{args.port}\n")
+    sys.stdout.flush()
+    uvicorn.run(app, host=args.host, port=args.port, log_level="warning", access_log=False)
     return 0
+
+
+def _need_a_key(place: Settings) -> None:
+    from tasks.store.engine import open_store
+    from tasks.store.keys import all_keys
+
+    if all(key.revoked_at for key in all_keys(open_store(place))):
+        raise SpecError(
+            "no key of the serving app",
+            "one, before anybody beyond this machine may ask",
+            "python -m serving.keys add NAME, or serve on 127.0.0.1",
+        )
 
 
 if __name__ == "__main__":

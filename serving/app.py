@@ -15,6 +15,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from serving.access import Access
 from serving.answer import answers_to, records_of
 from serving.holder import Holder, Served
 from serving.record import Recorder
@@ -35,10 +36,24 @@ class Rows(BaseModel):
     )  # Any: checked by the champion's spec
 
 
-def create_app(names: Iterable[str], settings: Settings, *, poll_seconds: float = 1.0) -> FastAPI:
+def create_app(
+    names: Iterable[str],
+    settings: Settings,
+    *,
+    poll_seconds: float = 1.0,
+    open_without_keys: bool = True,
+    per_minute: int = 0,
+) -> FastAPI:
     """Return the app that serves these models.
 
     Nothing is loaded before the app starts; from then on every model is looked at each `poll_seconds`.
+
+    Args:
+        names: registered models.
+        settings: this place.
+        poll_seconds: how often to look for a new champion.
+        open_without_keys: whether everything is open while no key exists; only for an app on loopback.
+        per_minute: requests that one caller may make in a minute; 0 sets no limit.
     """
     holders = {name: Holder(name, settings) for name in names}
 
@@ -57,6 +72,9 @@ def create_app(names: Iterable[str], settings: Settings, *, poll_seconds: float 
 
     app = FastAPI(title="Evergreen", lifespan=life, openapi_url="/openapi.json")
     app.state.holders = holders
+    app.add_middleware(
+        Access, engine=open_store(settings), open_without_keys=open_without_keys, per_minute=per_minute
+    )
     app.add_exception_handler(BadRows, _unprocessable)
 
     @app.get("/health")

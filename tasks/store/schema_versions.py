@@ -83,3 +83,14 @@ anchors = sa.Table(
     needed("at", UtcDateTime),
     sa.UniqueConstraint("model", "revision"),
 )
+# Who may ask the serving app; only the hash of a key is kept, which leads back to no key.
+api_keys = sa.Table(
+    "api_keys",
+    METADATA,
+    sa.Column("name", sa.String, primary_key=True),
+    needed("role", sa.String),
+    needed("digest", sa.String),
+    needed("made_at", UtcDateTime),
+    sa.Column("revoked_at", UtcDateTime),
+    sa.UniqueConstraint("digest"),
+)

@@ -1,4 +1,4 @@
-"""What is known of versions, their stages, who may move them, and the rows they are anchored to."""
+"""What is known of versions, their stages, who may move them, their anchors; keys of the serving app."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -69,6 +69,13 @@ def upgrade() -> None:
         *(_text("reason"), _moment("at")),
         sa.PrimaryKeyConstraint("id", name="pk_anchors"),
         sa.UniqueConstraint("model", "revision", name="uq_anchors_model_revision"),
+    )
+    op.create_table(
+        "api_keys",
+        *(_text("name"), _text("role"), _text("digest"), _moment("made_at")),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("name", name="pk_api_keys"),
+        sa.UniqueConstraint("digest", name="uq_api_keys_digest"),
     )
 
 

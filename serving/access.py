@@ -1,0 +1,123 @@
+"""Who may ask what: every route needs a key of the right role, but for the few that are named here."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tasks.core.errors import WorkflowError
+from tasks.store.keys import Key, Role, all_keys, digest_of_key, role_of
+
+OPEN = frozenset({"/health"})
+_PREDICT = re.compile(r"^/(predict/[^/]+|models|ready|docs|openapi\.json)$")
+_HEADER, _BEARER = b"x-api-key", b"authorization"
+_LOOK_SECONDS = 2.0
+"""How soon a new or revoked key counts."""
+_MOST_BUCKETS = 10_000
+
+
+class Access:
+    """A layer in front of the app: 401 without a good key, 403 with the wrong role, 429 above the rate.
+
+    A route that nobody thought of needs an admin's key. Where there is no key at all, everything is open if
+    `open_without_keys`, which the command allows on loopback only.
+    """
+
+    def __init__(self, app: ASGIApp, *, engine: Engine, open_without_keys: bool, per_minute: int = 0):
+        self._app = app
+        self._engine = engine
+        self._open = open_without_keys
+        self._rate = _Rate(per_minute) if per_minute else None
+        self._keys: list[Key] = []
+        self._looked = -_LOOK_SECONDS
+        self._lock = threading.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer it."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return  # no other kind of connection is served
+        refusal = self._refusal(scope)
+        await (refusal(scope, receive, send) if refusal else self._app(scope, receive, send))
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        path = scope["path"]
+        if path in OPEN:
+            return None
+        try:
+            given, known = _given(dict(scope["headers"])), self._known()
+        except (SQLAlchemyError, WorkflowError):  # whose key it is cannot be told: nobody is let in
+            return _no(503, "the store of keys does not answer", **{"Retry-After": "5"})
+        if not known and self._open:
+            who = str((scope.get("client") or ("?",))[0])
+        else:
+            role = role_of(given, known) if given else None
+            if role is None:
+                return _no(401, "a key is needed: X-API-Key, or Authorization: Bearer", **_ASK)
+            if not may(role, path):
+                return _no(403, f"a key of role {role} may not do this")
+            who = digest_of_key(given)
+        wait = self._rate.wait(who, time.monotonic()) if self._rate else 0.0
+        if wait:
+            seconds = str(int(wait) + 1)
+            return _no(429, f"too many requests; ask again in {seconds} s", **{"Retry-After": seconds})
+        return None
+
+    def _known(self) -> list[Key]:
+        with self._lock:
+            if time.monotonic() - self._looked >= _LOOK_SECONDS:
+                self._keys = all_keys(self._engine)
+                self._looked = time.monotonic()
+            return self._keys
+
+
+_ASK = {"WWW-Authenticate": "Bearer"}
+
+
+def may(role: Role, path: str) -> bool:
+    """Return whether a key of this role may ask for this path.
+
+    Example:
+        >>> may("predict", "/predict/churn"), may("predict", "/metrics"), may("admin", "/metrics")
+        (True, False, True)
+    """
+    return role == "admin" or bool(_PREDICT.match(path))
+
+
+class _Rate:
+    """A bucket per caller that fills evenly: a minute's requests may come at once, then one by one."""
+
+    def __init__(self, per_minute: int):
+        self._most = float(per_minute)
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def wait(self, who: str, now: float) -> float:
+        """Return how many seconds the caller has to wait; 0 lets the request through and counts it."""
+        with self._lock:
+            left, at = self._left.pop(who, (self._most, now))
+            left = min(self._most, left + (now - at) * self._most / 60)
+            waits = 0.0 if left >= 1 else (1 - left) * 60 / self._most
+            self._left[who] = (left if waits else left - 1, now)
+            if len(self._left) > _MOST_BUCKETS:
+                self._left.popitem(last=False)
+            return waits
+
+
+def _given(headers: Mapping[bytes, bytes]) -> str:
+    key = headers.get(_HEADER, b"").decode("latin-1").strip()
+    bearer = headers.get(_BEARER, b"").decode("latin-1")
+    return key or (bearer[7:].strip() if bearer[:7].lower() == "bearer " else "")
+
+
+def _no(status: int, why: str, **headers: str) -> JSONResponse:
+    return JSONResponse({"detail": why}, status, headers)
