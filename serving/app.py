@@ -11,13 +11,15 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.access import Access
 from serving.answer import answers_to, records_of
 from serving.holder import Holder, Served
+from serving.metrics import Counted, Metrics
 from serving.record import Recorder
 from serving.request import MOST_ROWS, BadRows
 from tasks.core.errors import StoreError
@@ -56,11 +58,13 @@ def create_app(
         per_minute: requests that one caller may make in a minute; 0 sets no limit.
     """
     holders = {name: Holder(name, settings) for name in names}
+    metrics = Metrics(holders)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         recorder, over = Recorder(open_store(settings)), threading.Event()
         app.state.recorder, app.state.key = recorder, settings.masking_key()
+        metrics.watch(recorder)
         await asyncio.to_thread(_look, holders)
         watcher = threading.Thread(target=_watch, args=(holders, over, poll_seconds), daemon=True)
         watcher.start()
@@ -71,10 +75,11 @@ def create_app(
             await asyncio.to_thread(recorder.close)
 
     app = FastAPI(title="Evergreen", lifespan=life, openapi_url="/openapi.json")
-    app.state.holders = holders
+    app.state.holders, app.state.metrics = holders, metrics
     app.add_middleware(
         Access, engine=open_store(settings), open_without_keys=open_without_keys, per_minute=per_minute
     )
+    app.add_middleware(Counted, metrics=metrics)  # the outermost layer: what Access refuses is counted too
     app.add_exception_handler(BadRows, _unprocessable)
 
     @app.get("/health")
@@ -93,6 +98,11 @@ def create_app(
         """Say which version of each model answers, and what keeps a newer one from it."""
         return [_described(one) for one in holders.values()]
 
+    @app.get("/metrics", response_class=PlainTextResponse)
+    def numbers() -> Response:
+        """Give the numbers that Prometheus reads."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
     @app.post("/predict/{model}")
     async def answer(model: str, request: Request) -> dict[str, Any]:
         """Predict rows; the answer comes once it is on record."""
@@ -109,6 +119,7 @@ def create_app(
             await asyncio.wrap_future(app.state.recorder.record(kept))
         except StoreError as err:
             raise HTTPException(503, str(err), {"Retry-After": "1"}) from err
+        metrics.predicted(model, served.version, len(rows))
         return {"request_id": identity, "model": model, "version": served.version, "answers": found}
 
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,33 @@ def test_what_cannot_be_kept_is_not_answered(client: httpx.Client, monkeypatch: 
     assert "prediction log that cannot be written (OSError)" in told
     monkeypatch.undo()
     assert asked(client, ROW)["version"] == 1
+
+
+def test_the_numbers_count_every_request_and_every_row_that_was_kept(place: Settings, made: Made) -> None:
+    promoted(made, place)
+    with running(create_app(["churn"], place)) as client:
+        asked(client, ROW, ROW, ROW)
+        asked(client, {**ROW, "spend": "x"}, status=422)
+        client.post("/predict/nobody", json={"rows": [ROW]})
+        text = client.get("/metrics").text
+    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(found['evergreen_requests_total{model="churn",status="200"}']) == 1
+    assert float(found['evergreen_requests_total{model="churn",status="422"}']) == 1
+    assert float(found['evergreen_requests_total{model="unknown",status="404"}']) == 1
+    assert float(found['evergreen_rows_total{model="churn",version="1"}']) == 3
+    assert float(found["evergreen_log_rows_total"]) == 3
+    assert float(found["evergreen_log_commits_total"]) == 1
+    assert float(found['evergreen_served_version{model="churn"}']) == 1
+    assert float(found['evergreen_trouble{model="churn"}']) == 0
+    assert float(found['evergreen_answer_seconds_count{model="churn"}']) == 1
+
+
+def test_requests_that_come_together_share_commits(place: Settings, made: Made) -> None:
+    promoted(made, place)
+    app = create_app(["churn"], place)
+    with running(app) as client, ThreadPoolExecutor(16) as pool:
+        given = list(pool.map(lambda _: asked(client, ROW)["request_id"], range(80)))
+    assert len(set(given)) == 80
+    kept = predictions.read(open_store(place), "churn", EVER)
+    assert sorted(kept["prediction_id"]) == sorted(f"{one}/0" for one in given)
+    assert app.state.recorder.written == 80
