@@ -16,11 +16,13 @@ from tasks.core.policy.approval import approval_cause
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.decide import CheckResult, reach_decision, record_check, record_labels, windows_to_judge
+from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
-from tasks.fetch import fetch_labels
+from tasks.fetch import fetch_labels, fetch_window
 from tasks.launch import launch_retraining
 from tasks.monitor import gather_evidence, realised_performance
 from tasks.notify import announce, deliver_pending, settle, tell
+from tasks.probation import Guarded, guard_files, guard_promise, judge_champion
 from tasks.publish import publish_decision, publish_performance
 from tasks.reconcile import relaunch_unanswered
 from tasks.register import champion
@@ -44,6 +46,7 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
     moment = now_or(as_of)
     if not dry_run:
         catch_up(spec, moment)
+        make_known(spec, guard_files(spec, as_of=moment), moment)
     edge = window_edge(as_of, parse_duration(spec.window.check))
     window = Window.ending(edge - parse_duration(spec.label.maturity), spec.window.check)
     incumbent = champion(spec.name)
@@ -77,15 +80,44 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
         version=version,
         champion_trained=incumbent.manifest.created if incumbent else None,
     )
+    # Before a rollback, on the evidence about the version that was judged: recorded, it is carried out once,
+    # whatever happens next, and the challenger meets whichever version serves then.
     decision = reach_decision(spec, evidence, dry_run=dry_run)
     launched = None
     if not dry_run:
+        make_known(spec, hold_to_promise(spec, moment), moment)
         announce(spec, decision, as_of=moment)
         if decision.kind == "TRAIN":
             launched = launch_retraining(spec, decision, as_of=moment)
     publish_decision(spec, decision, launched)
     outcome = verdict.outcome if verdict else "undecided"
     return CheckResult(window, outcome, decision, launched, value=verdict.value if verdict else None).state()
+
+
+def hold_to_promise(spec: ModelSpec, moment: datetime) -> Guarded:
+    """Let the version before serve again where a new champion spent its error budget in its first windows."""
+    found = judge_champion(spec, as_of=moment)
+    rows = fetch_window(spec, found.span, moment) if found.outcome == "rollback" and found.span else None
+    return guard_promise(spec, found, rows, as_of=moment)
+
+
+def make_known(spec: ModelSpec, guarded: Guarded, moment: datetime) -> None:
+    """Tell people and the deployer of a champion that went back by itself, or should have and could not."""
+    for cause in guarded.over:
+        settle(spec, cause, as_of=moment)
+    if guarded.action == "nothing":
+        return
+    tell(spec, "critical", guarded.cause, guarded.why, as_of=moment)
+    if guarded.action == "rolled back" and guarded.version is not None:
+        announce_promotion(
+            spec,
+            version=guarded.version,
+            from_version=guarded.from_version,
+            action="rolled_back",
+            decision_id=guarded.decision_id,
+            digest=guarded.digest,
+            as_of=moment,
+        )
 
 
 def catch_up(spec: ModelSpec, moment: datetime) -> None:

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import State
 
+from tasks.anchor import current_anchor, fix_anchor
 from tasks.attempt import (
     Action,
     Attempt,
@@ -34,11 +35,13 @@ from tasks.reference import profile_reference
 from tasks.register import (
     Registered,
     champion,
+    file_version,
     find_registered,
     move_champion,
     register_version,
     save_snapshot,
 )
+from tasks.selftest import run_self_test
 from tasks.train import train_challenger
 from tasks.validate import infer_contract_from_source, validate
 
@@ -110,14 +113,22 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
         return end(spec, attempt, "blocked", why, dry_run=dry_run)
 
     snapshot = save_snapshot(checked.dataset, spec)
+    anchor = current_anchor(spec)
     trained = train_challenger(
         spec,
         checked.dataset,
         attempt.id,
         champion_model=incumbent.model_path if incumbent else None,
         champion_train_end=incumbent.train_end if incumbent else None,
+        anchor_path=anchor.path if anchor else None,
     )
-    evaluated = evaluate_pair(spec, trained, incumbent.ref if incumbent else None)
+    evaluated = evaluate_pair(
+        spec,
+        trained,
+        incumbent.ref if incumbent else None,
+        anchor=anchor,
+        champion_snapshot=incumbent.manifest.snapshot if incumbent else None,
+    )
     publish_comparison(spec, evaluated, trained.train_window)
     if dry_run:
         return end(spec, attempt, "dry run", evaluated.decision.sentence(), dry_run=True)
@@ -127,7 +138,18 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
     register_version(
         spec, attempt.id, trained, evaluated, reference, snapshot, attempt.decision, as_of=attempt.as_of
     )
-    return finish(spec, attempt, find_registered(spec, attempt.id), fetched)
+    made = find_registered(spec, attempt.id)
+    if anchor is None and (made.promote or made.ask):
+        fix_anchor(
+            spec,
+            trained,
+            version=made.version.number,
+            actor="retrain",
+            reason="the first rows no version has learnt from",
+            as_of=attempt.at,
+            champion=incumbent.ref if incumbent else None,
+        )
+    return finish(spec, attempt, made, fetched)
 
 
 def finish(spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched) -> State[Any]:
@@ -153,9 +175,9 @@ def finish(spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched
                 note=asked,
             )
             action = "promoted"
-        except PromotionRefused as err:  # another version serves by now than the one it was compared with
+        except PromotionRefused as err:  # another version serves by now, or this one cannot be served
             action, why = "refused", str(err)
-    elif made.promote and spec.gate.promotion == "manual":
+    elif waits_for_a_person(spec, made):
         action = "waiting"
         message = f"version {made.version.number} waits for approval: {made.why}"
         cause, form = approval_cause(made.version.number), form_of(f"promote/{spec.name}")
@@ -168,6 +190,15 @@ def finish(spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched
         from_version=made.champion_version,
         to_version=made.version.number,
         digest=made.version.digest,
+    )
+    file_version(
+        spec,
+        made.version.number,
+        action,
+        actor="gate",
+        reason=why,
+        decision_id=attempt.id,
+        as_of=attempt.at,
     )
     if action == "promoted":
         announce_promotion(
@@ -185,6 +216,13 @@ def finish(spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched
     return ended.state()
 
 
+def waits_for_a_person(spec: ModelSpec, made: Registered) -> bool:
+    """Tell whether a person decides: the spec says so, or something speaks against a better challenger."""
+    if spec.gate.promotion == "dry_run":
+        return False
+    return made.ask or (made.promote and spec.gate.promotion == "manual")
+
+
 def end(spec: ModelSpec, attempt: Attempt, action: Action, why: str, *, dry_run: bool = False) -> State[Any]:
     """Record and show the end of an attempt that registered no version."""
     ended = conclude(spec, attempt, action, why, dry_run=dry_run)
@@ -193,4 +231,6 @@ def end(spec: ModelSpec, attempt: Attempt, action: Action, why: str, *, dry_run:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_flow(retrain, infer_contract=infer_contract_from_source))
+    raise SystemExit(
+        run_flow(retrain, infer_contract=infer_contract_from_source, gate_self_test=run_self_test)
+    )

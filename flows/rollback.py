@@ -10,7 +10,7 @@ from prefect.states import State
 
 from tasks.cli import run_flow
 from tasks.clock import now_or
-from tasks.core.form import ABOUT_MODEL, Actor, AsOf, DryRun, Reason, Version
+from tasks.core.form import ABOUT_MODEL, Actor, AsOf, BeforeCommit, DryRun, Reason, Version
 from tasks.core.spec import ModelSpec
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
@@ -21,6 +21,8 @@ from tasks.rollback import only_planned, plan_rollback, roll_back
 def _run_name() -> str:
     given = flow_run.parameters
     where = f"to version {given['to_version']}" if given.get("to_version") else "to the one before"
+    if given.get("before_commit"):
+        where = f"to before commit {given['before_commit'][:12]}"
     return f"{given['spec'].name}: rollback {where}" + (" (dry)" if given["dry_run"] else "")
 
 
@@ -34,6 +36,7 @@ def _run_name() -> str:
 def rollback(
     spec: ModelSpec = ABOUT_MODEL,
     to_version: Version = None,
+    before_commit: BeforeCommit = "",
     reason: Reason = "",
     actor: Actor = "",
     dry_run: DryRun = True,
@@ -45,13 +48,23 @@ def rollback(
         spec: The model, as written under `definitions.models`.
         to_version: Which version; default: the last that served before the present one and was
             not itself rolled back.
+        before_commit: Instead of a version: the last that served and was made before this commit of the
+            project, because that commit was a mistake.
         reason: Why; kept in the ledger. Needed unless it is a dry run.
         actor: Who decides; kept in the ledger. Needed unless it is a dry run.
         dry_run: Load and check the version and say what would change, but move nothing.
         as_of: The moment to act as if it were, not before the newest row of the ledger; default: now.
     """
     moment = now_or(as_of)
-    plan = plan_rollback(spec, to_version, as_of=moment, actor=actor, reason=reason, dry_run=dry_run)
+    plan = plan_rollback(
+        spec,
+        to_version,
+        as_of=moment,
+        actor=actor,
+        reason=reason,
+        before_commit=before_commit,
+        dry_run=dry_run,
+    )
     ended = only_planned(plan) if dry_run else roll_back(spec, plan, actor=actor, reason=reason, as_of=moment)
     if not dry_run and ended.version is not None:
         announce_promotion(

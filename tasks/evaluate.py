@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,19 +15,23 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.errors import RegistryError, TrainingError
+from tasks.core.errors import RegistryError, TrainingError, WorkflowError
 from tasks.core.evaluation.bootstrap import score_interval
-from tasks.core.evaluation.gate import GateEvidence, PairedScores, decide_promotion
-from tasks.core.evaluation.metrics import check_metric, needs_probabilities, score
+from tasks.core.evaluation.evidence import AnchorEvidence, GateEvidence, PairedScores, Worth
+from tasks.core.evaluation.gate import decide_promotion
+from tasks.core.evaluation.metrics import check_metric, needs_probabilities
 from tasks.core.evaluation.scoring import Scored
-from tasks.core.evaluation.verdicts import GateDecision
+from tasks.core.model.answers import answers_to, only
 from tasks.core.model.bundle import ChampionRef
-from tasks.core.model.columns import text_column
-from tasks.core.model.labels import labels_of
-from tasks.core.model.pipeline import predict
-from tasks.core.results import Evaluated, Trained
+from tasks.core.model.columns import number_column
+from tasks.core.model.guess import guessed, score_of, weighted_score
+from tasks.core.results import AnchorRef, Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
+from tasks.evaluating.anchored import anchor_evidence
+from tasks.evaluating.groups import groups_of
+from tasks.evaluating.seen import Unseen, unseen
+from tasks.evaluating.worth import worth_of
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store.models import load_model, own_types
@@ -39,7 +47,6 @@ _USUAL = {
         "neg_median_absolute_error",
     ),
 }
-_BINS = 4
 
 
 @task(retries=0, timeout_seconds=3600, cache_policy=NO_CACHE)
@@ -48,28 +55,33 @@ def evaluate_pair(
     trained: Trained,
     champion: ChampionRef | None,
     *,
+    anchor: AnchorRef | None = None,
+    champion_snapshot: Mapping[str, Any] | None = None,  # Any: a JSON record
     settings: Settings | None = None,
 ) -> Evaluated:
     """Return the gate's decision on the challenger, scored beside the champion on the same unseen rows.
 
     Holdout rows older than `champion.train_end` are left out of the comparison, because the champion may have
-    learnt from them. Nothing is promoted here.
+    learnt from them, and so are rows whose key stands among those it was trained on. Nothing is promoted
+    here; a champion that cannot be scored, for whatever reason, is not beaten.
 
     Args:
         spec: The model.
         trained: The challenger and its holdout.
         champion: The version that serves; None only when the registry said that there is none.
+        anchor: The frozen trusted rows; None only when the model has none.
+        champion_snapshot: `snapshot` of the champion's manifest, which says where its rows lie.
         settings: This place; default: from the environment.
 
     Raises:
         TrainingError: when the challenger has no score on its holdout, for example because the metric needs
             probabilities and the estimator gives none.
+        RegistryError: when the challenger's file is not the one that was trained.
     """
-    del settings  # evaluation keeps nothing in this place; the argument is common to all tasks
-    started = time.perf_counter()
+    place, started = settings or Settings(), time.perf_counter()
     holdout = pd.read_parquet(trained.holdout_path)
     challenger = load_model(trained.model_path, sha256=trained.model_sha256 or None, also=own_types(spec))
-    whole = _answers(spec, challenger, holdout)
+    whole = answers_to(spec, challenger, holdout)
     _check_scorable(spec, whole)
     promise = score_interval(
         whole,
@@ -78,21 +90,26 @@ def evaluate_pair(
         seed=spec.estimator.seed,
         positive=spec.label.positive,
     )
-    is_new = _unseen(spec, holdout, champion)
-    rows = holdout[is_new].reset_index(drop=True)
-    mine = _part(whole, is_new)
+    new = unseen(spec, holdout, champion, champion_snapshot, place)
+    rows, mine = holdout[new.chosen].reset_index(drop=True), only(whole, new.chosen)
     theirs, trouble = _champion_answers(spec, champion, rows)
-    decision = _decide(spec, trained, rows, mine, theirs, champion=champion, trouble=trouble)
+    on_anchor = anchor_evidence(spec, trained, challenger, anchor)
+    evidence = _evidence(
+        spec, trained, rows, mine, theirs, champion=champion, trouble=trouble, anchor=on_anchor, new=new
+    )
+    decision = decide_promotion(evidence, spec.gate)
     result = Evaluated(
         decision=decision,
         metrics=_metrics(spec, mine),
         champion_metrics=_metrics(spec, theirs) if theirs is not None else {},
-        baseline=_score(spec, guess(spec, trained, whole), spec.metric),
+        baseline=score_of(spec, guessed(spec, trained.guess, whole)),
         holdout_rows=len(holdout),
         promise=promise.value,
         promise_low=promise.low,
         promise_high=promise.high,
         champion_version=champion.version if champion else None,
+        anchor_score=_anchor_score(spec, on_anchor),
+        anchor_sha256=anchor.sha256 if anchor else "",
     )
     task_logger(__name__).info(
         "%s on %d rows in %.1f s: %s",
@@ -104,35 +121,6 @@ def evaluate_pair(
     return result
 
 
-def guess(spec: ModelSpec, trained: Trained, scored: Scored) -> Scored:
-    """Return what a model without features would have said of these rows; the better of mean and median."""
-    rows = len(scored.y_true)
-    if spec.task == "regression":
-        candidates = [Scored(scored.y_true, np.full(rows, value)) for _, value in trained.guess]
-        return max(candidates, key=lambda one: np.nan_to_num(_score(spec, one, spec.metric), nan=-np.inf))
-    classes = tuple(label for label, _ in trained.guess)
-    shares = np.array([share for _, share in trained.guess])
-    likeliest = np.full(rows, shares.argmax())
-    labels = np.array(classes, dtype=scored.prediction.dtype)
-    return Scored(scored.y_true, labels[likeliest], np.tile(shares, (rows, 1)), classes)
-
-
-def _answers(spec: ModelSpec, model: Any, rows: pd.DataFrame) -> Scored:  # Any: a fitted pipeline
-    said = predict(model, rows)
-    return Scored(labels_of(rows, spec), said.prediction, said.probabilities, said.classes)
-
-
-def _part(scored: Scored, chosen: NDArray[np.bool_]) -> Scored:
-    probabilities = None if scored.probabilities is None else scored.probabilities[chosen]
-    return Scored(scored.y_true[chosen], scored.prediction[chosen], probabilities, scored.classes)
-
-
-def _unseen(spec: ModelSpec, holdout: pd.DataFrame, champion: ChampionRef | None) -> NDArray[np.bool_]:
-    if champion is None:
-        return np.ones(len(holdout), dtype=bool)
-    return (holdout[spec.source.timestamp] >= utc(champion.train_end)).to_numpy(dtype=bool)
-
-
 def _champion_answers(
     spec: ModelSpec, champion: ChampionRef | None, rows: pd.DataFrame
 ) -> tuple[Scored | None, str]:
@@ -140,14 +128,14 @@ def _champion_answers(
     if champion is None:
         return None, ""
     try:
-        return _answers(spec, load_model(champion.model_path, also=own_types(spec)), rows), ""
-    except (KeyError, ValueError, TypeError) as err:
-        return None, f"the champion cannot score these rows ({type(err).__name__}: other features, perhaps)"
+        return answers_to(spec, load_model(champion.model_path, also=own_types(spec)), rows), ""
     except RegistryError as err:
         return None, f"the champion cannot be loaded ({err.found})"
+    except Exception as err:  # a model may fail in any way on rows it was not made for
+        return None, f"the champion cannot score these rows ({type(err).__name__}: other features, perhaps)"
 
 
-def _decide(
+def _evidence(
     spec: ModelSpec,
     trained: Trained,
     rows: pd.DataFrame,
@@ -156,41 +144,69 @@ def _decide(
     *,
     champion: ChampionRef | None,
     trouble: str,
-) -> GateDecision:
-    if trouble:
-        nan = float("nan")
-        value = _score(spec, mine, spec.metric)
-        return GateDecision("refuse", (trouble,), value, nan, nan, nan, nan, len(rows), metric=spec.metric)
+    anchor: AnchorEvidence | None,
+    new: Unseen,
+) -> GateEvidence:
     keys = rows[spec.source.key].to_numpy()
-    first = rows[spec.source.timestamp].min()
-    evidence = GateEvidence(
+    first, weight = rows[spec.source.timestamp].min(), spec.gate.weight
+    worth, worthless = _worth(spec, rows, mine, theirs)
+    return GateEvidence(
         metric=spec.metric,
-        challenger=PairedScores(keys, mine),
-        champion=None if theirs is None else PairedScores(keys, theirs),
-        baseline=guess(spec, trained, mine),
+        challenger=PairedScores(keys, mine, _bytes_of(trained.model_path)),
+        champion=None if theirs is None or champion is None else _paired(keys, theirs, champion),
+        baseline=guessed(spec, trained.guess, mine),
         positive=spec.label.positive,
         first_row=None if pd.isna(first) else first.to_pydatetime(),
         champion_train_end=utc(champion.train_end) if champion else None,
-        slices={name: _slice_values(spec, rows, name) for name in spec.gate.slices},
+        slices={name: groups_of(spec, rows, name) for name in spec.gate.slices},
         seed=spec.estimator.seed,
+        weights=None if weight is None else number_column(rows[weight]),
+        linear=_linear_answers(spec, trained, rows),
+        anchor=anchor,
+        train_labels=np.array(trained.label_quantiles) if spec.task == "regression" else dict(trained.guess),
+        groups={name: groups_of(spec, rows, name) for name in spec.gate.fairness.columns},
+        worth=worth,
+        # Rows with known keys are left out; where too few remain, the gate is told what they were.
+        overlap=new.known if len(rows) < spec.gate.min_rows else 0,
+        trouble="; ".join(filter(None, (trouble, worthless))),
     )
-    return decide_promotion(evidence, spec.gate)
 
 
-def _slice_values(spec: ModelSpec, rows: pd.DataFrame, name: str) -> NDArray[Any]:
-    """Return each row's group: its value, a quarter of the rows for numbers, a rank for what is personal."""
-    column = rows[name]
-    if name in spec.features.numeric and column.nunique() > _BINS:
-        parts = pd.qcut(column.astype("float64"), _BINS, duplicates="drop")
-        values = parts.astype(object).where(parts.notna(), "missing").astype(str).to_numpy(dtype=object)
-    else:
-        values = text_column(column, "")
-        values[pd.isna(values)] = "missing"
-    if name not in spec.features.sensitive:
-        return values
-    order = pd.Series(values, dtype=object).value_counts().index
-    ranks = {value: f"#{rank}" for rank, value in enumerate(order, start=1)}
-    return np.array([ranks[value] for value in values], dtype=object)
+def _paired(keys: NDArray[Any], scored: Scored, champion: ChampionRef) -> PairedScores:  # Any: any keys
+    return PairedScores(keys, scored, _bytes_of(champion.model_path))
+
+
+def _bytes_of(path: str) -> str:
+    """Return what tells a model from another: two files of the same bytes are one version."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _linear_answers(spec: ModelSpec, trained: Trained, rows: pd.DataFrame) -> Scored | None:
+    """Return what the linear model of the same training rows says; only compared with, it decides nothing."""
+    if trained.linear_path is None:
+        return None
+    try:
+        model = load_model(trained.linear_path, sha256=trained.linear_sha256, also=own_types(spec))
+        return answers_to(spec, model, rows)
+    except Exception as err:  # of whatever kind: only this comparison is missing
+        task_logger(__name__).info("%s: the linear model gave no answers (%s)", spec.name, type(err).__name__)
+        return None
+
+
+def _worth(
+    spec: ModelSpec, rows: pd.DataFrame, mine: Scored, theirs: Scored | None
+) -> tuple[Worth | None, str]:
+    try:
+        return worth_of(spec, rows, mine, theirs), ""
+    except WorkflowError as err:
+        return None, f"what the answers are worth cannot be told ({err.found})"
+
+
+def _anchor_score(spec: ModelSpec, anchor: AnchorEvidence | None) -> float | None:
+    if anchor is None or anchor.challenger is None:
+        return None
+    value = weighted_score(spec, anchor.challenger, anchor.weights)
+    return value if math.isfinite(value) else None
 
 
 def _check_scorable(spec: ModelSpec, scored: Scored) -> None:
@@ -203,7 +219,7 @@ def _check_scorable(spec: ModelSpec, scored: Scored) -> None:
             model=spec.name,
         )
     try:
-        _score(spec, scored, spec.metric)
+        score_of(spec, scored)
     except ValueError as err:
         raise TrainingError(str(err), f"labels that {spec.metric} can judge", model=spec.name) from err
 
@@ -214,18 +230,12 @@ def _metrics(spec: ModelSpec, scored: Scored) -> dict[str, float]:
     if spec.task == "classification":
         names = [*_USUAL["binary" if len(scored.classes or ()) == 2 else "multiclass"]]
         names += _USUAL["probabilities"] if scored.probabilities is not None else ()
-    found = {spec.metric: _score(spec, scored, spec.metric)}
+    found = {spec.metric: score_of(spec, scored)}
     for name in names:
         try:
-            value = _score(spec, scored, check_metric(name, spec.task))
+            value = score_of(spec, scored, check_metric(name, spec.task))
         except ValueError:  # a binary measure where the rows hold a third class
             continue
         if np.isfinite(value):
             found.setdefault(name, value)
     return found
-
-
-def _score(spec: ModelSpec, scored: Scored, metric: str) -> float:
-    return score(
-        scored.y_true, scored.prediction, scored.probabilities, scored.classes, metric, spec.label.positive
-    )

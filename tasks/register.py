@@ -12,19 +12,23 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.clock import now_or
 from tasks.core.dataset import Dataset
 from tasks.core.errors import RegistryError
+from tasks.core.model.bundle import Manifest
 from tasks.core.results import Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import registry, runs
+from tasks.store import catalog, registry, runs
 from tasks.store.bundles import write_bundle
+from tasks.store.engine import open_store
 from tasks.store.locks import model_lock
 from tasks.store.mlflow_client import registry_errors
 from tasks.store.models import own_types
 from tasks.store.snapshots import keep_snapshot
 from tasks.versions.champion import ChampionInfo, Version, champion, version_of
+from tasks.versions.filing import file_version
 from tasks.versions.move import Promotion, move_champion
 from tasks.versions.probe import probe
 
@@ -34,6 +38,7 @@ __all__ = [
     "Registered",
     "Version",
     "champion",
+    "file_version",
     "find_registered",
     "move_champion",
     "register_version",
@@ -50,6 +55,7 @@ class Registered:
 
     version: Version
     promote: bool
+    ask: bool
     why: str
     champion_version: int | None
     as_of: datetime
@@ -73,6 +79,7 @@ def find_registered(spec: ModelSpec, attempt: str, *, settings: Settings | None 
         return Registered(
             version=found,
             promote=gate.get("outcome") == "promote",
+            ask=gate.get("outcome") == "ask",
             why="; ".join(str(reason) for reason in gate.get("reasons", ())) or str(gate.get("outcome")),
             champion_version=None if before is None else int(before),
             as_of=manifest.created,
@@ -107,7 +114,8 @@ def register_version(
     """Return the registered version of this attempt; the same attempt always gives the same one.
 
     Its bundle is uploaded, read back, checked against its digests, loaded and re-scored before it becomes a
-    version, so a version is never without its files. The champion stays where it is.
+    version, so a version is never without its files. What it is made of is noted in the store. The champion
+    stays where it is.
 
     Raises:
         RegistryError: when any of this fails; there is no version then.
@@ -134,8 +142,12 @@ def register_version(
                     also=also,
                 )
             found = runs.upload_version(folder, manifest, settings=place, also=also)
+            _note(found, manifest, place)
         else:
             probe(found, place, also)
+            if catalog.version_facts(open_store(place), spec.name, found.number) is None:
+                with registry.downloaded(found, settings=place) as (_, kept):  # died before it was noted
+                    _note(found, kept, place)
     task_logger(__name__).info(
         "%s: version %d (%s) in %.1f s",
         spec.name,
@@ -144,3 +156,8 @@ def register_version(
         time.perf_counter() - began,
     )
     return found
+
+
+def _note(version: Version, manifest: Manifest, place: Settings) -> None:
+    """Keep in the store what the version is made of."""
+    catalog.note_version(open_store(place), version, manifest, registered_at=now_or(None))

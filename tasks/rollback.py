@@ -11,12 +11,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from tasks.core.errors import PromotionRefused, RegistryError
+from tasks.core.errors import PromotionRefused, RegistryError, SpecError
 from tasks.core.policy.approval import check_not_backdated, check_signed, rollback_id
 from tasks.core.policy.served import SERVING, served_before
 from tasks.core.records.text import number as number_shown
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
+from tasks.history.before import Commit, find_commit, target_before
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import ledger, registry
@@ -98,6 +99,7 @@ def plan_rollback(
     as_of: datetime,
     actor: str = "",
     reason: str = "",
+    before_commit: str = "",
     dry_run: bool = True,
     settings: Settings | None = None,
 ) -> RollbackPlan:
@@ -110,6 +112,7 @@ def plan_rollback(
         as_of: the moment it would count as done; not before the newest row of the ledger.
         actor: who wants it.
         reason: why. The same words of the same person within ten minutes are one rollback, not two.
+        before_commit: instead of a version, the last that served and was made before this commit.
         dry_run: whether it will only be looked at; else somebody must stand behind it.
         settings: this place.
 
@@ -117,28 +120,40 @@ def plan_rollback(
         PromotionRefused: in earnest, when nothing serves, there is nothing to go back to, the target serves
             already, `as_of` lies before what the ledger holds, or somebody went back a moment ago and no
             version is named.
-        SpecError: when it is no dry run, and actor or reason is empty.
+        SpecError: when it is no dry run, and actor or reason is empty; when a version and a commit are named,
+            or the commit is not known here.
         RegistryError: when the target cannot be believed, or registry and ledger disagree or do not answer.
     """
     if not dry_run:
         check_signed(actor, reason, model=spec.name)
+    if to_version and before_commit:
+        raise SpecError("to_version beside before_commit", "one of them", model=spec.name)
     try:
-        return _planned(spec, to_version, as_of, actor, reason, dry_run=dry_run, place=settings or Settings())
+        wish = _Wish(to_version, find_commit(before_commit) if before_commit else None, actor, reason)
+        return _planned(spec, wish, as_of, dry_run=dry_run, place=settings or Settings())
     except PromotionRefused as err:  # to a look, that is an answer
         if not dry_run:
             raise
         return RollbackPlan(spec.name, None, None, why_not=f"{err.found}; to do: {err.todo or 'nothing'}")
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """What somebody asked for."""
+
+    to_version: int | None
+    commit: Commit | None
+    actor: str
+    reason: str
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What the ledger keeps of it."""
+        return _asked(self.actor, self.reason)
+
+
 def _planned(
-    spec: ModelSpec,
-    to_version: int | None,
-    as_of: datetime,
-    actor: str,
-    reason: str,
-    *,
-    dry_run: bool,
-    place: Settings,
+    spec: ModelSpec, wish: _Wish, as_of: datetime, *, dry_run: bool, place: Settings
 ) -> RollbackPlan:
     name = spec.name
     serving = agreed_champion(name, place)
@@ -149,15 +164,18 @@ def _planned(
         )
     last = next(row for row in reversed(rows) if row.action in SERVING)
     just = last.action == "rolled_back" and utc(as_of) < utc(last.at) + PAUSE
-    said = not dry_run and last.evidence.get("asked") == _asked(actor, reason)
-    if just and said and to_version in {None, serving.number}:
+    said = not dry_run and last.evidence.get("asked") == wish.asked
+    if just and said and wish.to_version in {None, serving.number}:
         return RollbackPlan(name, last.from_version, serving, last.decision_id, done=last)
     check_not_backdated(as_of, rows, model=name)
-    number = to_version or _default_target(rows, last, is_recent=just)
+    if wish.commit:
+        number = target_before(rows, wish.commit, serving.number, model=name)
+    else:
+        number = wish.to_version or _default_target(rows, last, is_recent=just)
     if number == serving.number:
         raise PromotionRefused(f"version {number} serving already", "another version", model=name)
     target = _as_it_served(name, number, place)
-    kept = probe(target, place, own_types(spec))
+    kept = probe(target, place, own_types(spec), limit_ms=spec.gate.max_latency_ms)
     promise = kept["promise"]
     task_logger(__name__).info("%s: version %d could serve instead of %d", name, number, serving.number)
     return RollbackPlan(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import time
@@ -23,7 +24,9 @@ from sklearn.utils._param_validation import InvalidParameterError
 from tasks.core.dataset import Dataset
 from tasks.core.errors import TrainingError
 from tasks.core.model.columns import number_column
+from tasks.core.model.guess import label_quantiles, learn_guess
 from tasks.core.model.labels import labels_of
+from tasks.core.model.linear import fit_linear, is_linear
 from tasks.core.model.pipeline import build_pipeline
 from tasks.core.model.search import best_params
 from tasks.core.model.split import Split, split_rows
@@ -43,6 +46,7 @@ def train_challenger(
     *,
     champion_model: str | None = None,
     champion_train_end: datetime | None = None,
+    anchor_path: str | None = None,
     settings: Settings | None = None,
 ) -> Trained:
     """Return a challenger fitted on the dataset's older rows; its newest rows are written beside it, unseen.
@@ -54,16 +58,20 @@ def train_challenger(
         champion_model: Stored model to go on from, used only in mode partial_fit; without it the first model
             is fitted from scratch.
         champion_train_end: Up to when the champion has learnt; partial_fit then sees only newer rows.
+        anchor_path: The frozen trusted rows; no row with one of their keys is learnt from. Their entities
+            (`source.group`) are not left out: that could leave nothing to learn from.
         settings: This place; default: from the environment.
 
     Raises:
         TrainingError: when no model can be fitted on these rows: too few, one class, a column without any
-            value, a new class in mode partial_fit, or the estimator's own refusal.
+            value, a new class in mode partial_fit, or the estimator's own refusal; or when the anchor cannot
+            be read.
     """
     place = settings or Settings()
     folder = place.work_dir(attempt)
     rows, unlabelled = _read(spec, dataset)
-    split = split_rows(rows, spec, dataset.window.end)
+    anchor_keys, anchor_sha256 = _anchor_keys(spec, anchor_path)
+    split = split_rows(rows, spec, dataset.window.end, anchor_keys=anchor_keys)
     started = time.perf_counter()
     if spec.estimator.mode == "partial_fit" and champion_model is not None:
         model, used = _go_on(spec, split.train, champion_model, champion_train_end)
@@ -75,15 +83,24 @@ def train_challenger(
     seconds = time.perf_counter() - started
     digest = save_model(model, folder / "model.skops", also=own_types(spec))
     split.holdout.to_parquet(folder / "holdout.parquet", index=False)
-    trained = _result(spec, dataset, split, used, folder=folder, params=params)
-    trained = replace(trained, model_sha256=digest, seconds=seconds, unlabelled_rows=unlabelled)
+    linear_path, linear_sha256 = _keep_linear(spec, used, folder / "linear.skops")
+    trained = replace(
+        _result(spec, dataset, split, used, folder=folder, params=params),
+        model_sha256=digest,
+        seconds=seconds,
+        unlabelled_rows=unlabelled,
+        anchor_sha256=anchor_sha256,
+        linear_path=linear_path,
+        linear_sha256=linear_sha256,
+    )
     task_logger(__name__).info(
-        "trained %s on %d rows before %s in %.1f s, %d newer rows kept unseen",
+        "trained %s on %d rows before %s in %.1f s, %d newer rows kept unseen, %d of the anchor left out",
         spec.name,
         trained.train_rows,
         trained.cut.isoformat(),
         seconds,
         trained.holdout_rows,
+        trained.anchored_rows,
     )
     return trained
 
@@ -102,6 +119,37 @@ def _read(spec: ModelSpec, dataset: Dataset) -> tuple[pd.DataFrame, int]:
         ) from err
     labelled = rows[rows[spec.label.column].notna()]
     return labelled, len(rows) - len(labelled)
+
+
+def _anchor_keys(spec: ModelSpec, path: str | None) -> tuple[list[Any], str]:  # Any: keys of any type
+    """Return the keys of the anchor's rows and the digest of its file; nothing where there is no anchor."""
+    if not path:
+        return [], ""
+    try:
+        data = Path(path).read_bytes()
+        keys = pd.read_parquet(io.BytesIO(data), columns=[spec.source.key])[spec.source.key]
+    except (OSError, ValueError, KeyError) as err:
+        raise TrainingError(
+            f"an anchor that cannot be read ({type(err).__name__})",
+            f"the trusted rows with column {spec.source.key!r}",
+            "restore its file, or renew the anchor",
+            model=spec.name,
+        ) from err
+    return keys.tolist(), hashlib.sha256(data).hexdigest()
+
+
+def _keep_linear(spec: ModelSpec, train: pd.DataFrame, path: Path) -> tuple[str | None, str]:
+    """Return where a linear model of the same rows is kept and its digest; it never stops a training."""
+    path.unlink(missing_ok=True)  # of an earlier run of this attempt
+    try:
+        if is_linear(spec):
+            return None, ""
+        with _limits(1):
+            model = _quietly(fit_linear, spec, train)
+        return str(path), save_model(model, path, also=own_types(spec))
+    except Exception as err:  # of whatever kind: only the comparison with it is missing
+        task_logger(__name__).info("%s: no linear model to compare with (%s)", spec.name, type(err).__name__)
+        return None, ""
 
 
 def _check_trainable(spec: ModelSpec, train: pd.DataFrame) -> None:
@@ -226,17 +274,11 @@ def _result(
         params=json.loads(json.dumps(params, default=str)),
         seconds=0.0,
         train_keys_sha256=hashlib.sha256(keys.encode()).hexdigest(),
-        guess=_guess(spec, used),
+        guess=learn_guess(spec, used),
         dropped_for_group=split.dropped_for_group,
+        anchored_rows=split.anchored,
+        label_quantiles=label_quantiles(spec, used),
     )
-
-
-def _guess(spec: ModelSpec, train: pd.DataFrame) -> tuple[tuple[Any, float], ...]:
-    labels = labels_of(train, spec)
-    if spec.task == "regression":
-        return (("mean", float(labels.mean())), ("median", float(np.median(labels))))
-    classes, counts = np.unique(labels, return_counts=True)
-    return tuple(zip(classes.tolist(), (counts / counts.sum()).tolist(), strict=True))
 
 
 def _refused_by_estimator(spec: ModelSpec, err: Exception) -> TrainingError:

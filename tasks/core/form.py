@@ -16,6 +16,8 @@ MAX_REASON = 500
 MAX_ACTOR = 100
 DECISION_PATTERN = r"^[A-Za-z0-9_.-]{0,120}$"
 """A decision's id, or nothing: what begins an attempt keeps no other signs and no more of them."""
+COMMIT_PATTERN = r"^([A-Za-z0-9]+([._/-][A-Za-z0-9]+)*)?$"
+"""A hash, the first signs of one, or a tag; nothing that git could take for an option or a search."""
 LINE_PATTERN = r"^[^\x00-\x1f\x7f]*$"
 """One line: no line ends, tabs or other control signs, which would forge a second line in a log."""
 
@@ -39,6 +41,9 @@ Actor = Annotated[str, Field(max_length=MAX_ACTOR, pattern=LINE_PATTERN, **_name
 
 Version = Annotated[int | None, Field(ge=1, **_named("Version"))]
 """Number of a registered version; None leaves the choice to the flow."""
+
+BeforeCommit = Annotated[str, Field(max_length=100, pattern=COMMIT_PATTERN, **_named("Before commit"))]
+"""A commit of this project that is to be undone, by hash or tag; empty where none is meant."""
 
 DryRun = Annotated[bool, Field(**_named("Dry run"))]
 """Show what would happen and change nothing."""

@@ -8,7 +8,29 @@ from datetime import datetime
 from typing import Any
 
 from tasks.core.evaluation.verdicts import GateDecision
+from tasks.core.model.bundle import ChampionRef
 from tasks.core.window import Window
+
+
+@dataclass(frozen=True)
+class AnchorRef:
+    """The frozen trusted rows that count, in a local file of checked digest, and who has done best there.
+
+    `keeper` is the version to be held against: the best on these rows that ever served, else the champion;
+    None where nothing has served yet. `fixed_by_version` is the version whose unseen rows they were.
+    `trouble` says why the rows or the keeper cannot be had; `path` or `keeper` is missing then, and the gate
+    refuses.
+    """
+
+    path: str
+    sha256: str
+    rows: int
+    revision: int
+    fixed_at: datetime
+    fixed_by_version: int
+    keeper: ChampionRef | None = None
+    keeper_version: int | None = None
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -17,7 +39,10 @@ class Trained:
 
     `cut` divides the two: every training row is older. `train_window` is the whole window, holdout included.
     `params` are the estimator's arguments as used, JSON-able. `guess` is what a model without features would
-    say, learnt from the training labels: each class with its share, or mean and median.
+    say, learnt from the training labels: each class with its share, or mean and median. `label_quantiles` are
+    evenly spaced quantiles of a regression's training labels, lowest to highest. `anchored_rows` were left
+    out because they stand in the anchor `anchor_sha256`. `linear_path` holds a linear model of the same rows;
+    None where there is none to compare with.
     """
 
     model_path: str
@@ -33,6 +58,11 @@ class Trained:
     model_sha256: str = ""
     unlabelled_rows: int = 0
     dropped_for_group: int = 0
+    anchored_rows: int = 0
+    anchor_sha256: str = ""
+    linear_path: str | None = None
+    linear_sha256: str = ""
+    label_quantiles: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +72,7 @@ class Evaluated:
     `metrics` and `champion_metrics` stand on the compared rows (`decision.rows`): the unseen rows newer than
     what the champion learnt. `promise` and its interval stand on all `holdout_rows`, which the challenger
     never saw: it is what realised performance is later held against. `baseline` is the score of a guess.
+    `anchor_score` is the challenger's score on the anchor `anchor_sha256`; None where there is none.
     """
 
     decision: GateDecision
@@ -53,3 +84,5 @@ class Evaluated:
     promise_low: float
     promise_high: float
     champion_version: int | None = None
+    anchor_score: float | None = None
+    anchor_sha256: str = ""

@@ -52,7 +52,9 @@ class Value(Part):
         ),
     )
     currency: str = Field("", max_length=12, **at(2, "Unit to show, for example EUR."))
-    decides: bool = Field(False, **at(3, "Whether a shown loss of worth keeps the champion."))
+    decides: bool = Field(
+        False, **at(3, "Whether a shown loss of worth speaks against a challenger; then see on_doubt.")
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Value:

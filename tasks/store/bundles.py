@@ -45,8 +45,11 @@ def write_bundle(
     decision: Mapping[str, Any],  # Any: JSON
     as_of: datetime,
     also: Iterable[str] = (),
+    threads: int | None = None,
 ) -> Manifest:
     """Return the manifest of the bundle just written into `folder`, which is emptied first.
+
+    `threads` are those of the fit, on which the last digits of some estimators depend.
 
     Raises:
         RegistryError: when the model may not be loaded, or a file it is made from is missing or empty.
@@ -79,7 +82,7 @@ def write_bundle(
         code=asdict(code_state()),
         decision=plain(decision),
         gate=plain(evaluated.decision),
-        training=_training(trained, evaluated),
+        training={**_training(trained, evaluated), "seed": spec.estimator.seed, "threads": threads},
     )
     (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
     return Manifest.from_json(manifest.to_json())  # as it will be read back, with the same types
@@ -101,11 +104,15 @@ def _training(trained: Trained, evaluated: Evaluated) -> dict[str, Any]:  # Any:
             "train_keys_sha256",
             "unlabelled_rows",
             "dropped_for_group",
+            "anchored_rows",
         )
     }
     scores = {
         name: getattr(evaluated, name)
-        for name in ("metrics", "champion_metrics", "baseline", "champion_version")
+        for name in (
+            *("metrics", "champion_metrics", "baseline", "champion_version"),
+            *("anchor_score", "anchor_sha256"),
+        )
     }
     return dict(plain({**record, **scores}))
 

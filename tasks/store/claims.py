@@ -118,10 +118,10 @@ def _judge(
 
 
 def _holds(owner: str, lease_until: datetime, now: datetime) -> bool:
-    return lease_until > now and not _gone(owner)
+    return lease_until > now and not is_gone(owner)
 
 
-def _gone(owner: str) -> bool:
+def is_gone(owner: str) -> bool:
     """Return True only when the owner's process ran on this host and is there no more."""
     host, _, rest = owner.partition(":")
     pid, _, rest = rest.partition(":")

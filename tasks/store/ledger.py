@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection, Engine
 from tasks.core.errors import RegistryError
 from tasks.core.policy.served import SERVING
 from tasks.core.window import utc
-from tasks.store import outbox
+from tasks.store import leases, outbox
 from tasks.store.engine import insert_new, reading, writing
+from tasks.store.leases import Lease
 from tasks.store.schema import decisions as decisions_table
 from tasks.store.schema import plain, promotions
 
@@ -106,11 +107,17 @@ def record(
     reason: str,
     evidence: Mapping[str, Any] | None = None,
     at: datetime,
+    fence: Lease | None = None,
+    along: Callable[[Connection], None] | None = None,
+    lock: str = "",
 ) -> LedgerRow:
     """Return the one ledger row of this decision, written now or by an earlier call.
 
+    Under a `fence` nothing is written when another took that lease over. What `along` writes is kept with
+    the row or not at all; it sees the ledger as it was before. Writers that name one `lock` take turns.
+
     Raises:
-        RegistryError: when the decision already ended otherwise, or the action is unknown.
+        RegistryError: when the decision already ended otherwise, the action is unknown, or the lease is lost.
     """
     if action not in get_args(Action):
         raise RegistryError(f"ledger action {action!r}", f"one of {', '.join(get_args(Action))}", model=model)
@@ -125,17 +132,21 @@ def record(
         "evidence": plain(dict(evidence or {})),
         "at": utc(at),
     }
-    with writing(engine) as connection:
+    with writing(engine, lock=lock) as connection:
+        if fence:
+            leases.check(connection, fence)
+        if along:
+            along(connection)
         insert_new(connection, promotions, [row])
         stands = _history(connection, model, decision_id)[0]
-    if (stands.action, stands.to_version) != (action, to_version):
-        raise RegistryError(
-            f"decision {decision_id} already in the ledger as {stands.action} version {stands.to_version}, "
-            f"now {action} version {to_version}",
-            "one outcome per decision",
-            "use a new decision id for a new outcome",
-            model=model,
-        )
+        if (stands.action, stands.to_version) != (action, to_version):
+            raise RegistryError(
+                f"decision {decision_id} already in the ledger as {stands.action} version "
+                f"{stands.to_version}, now {action} version {to_version}",
+                "one outcome per decision",
+                "use a new decision id for a new outcome",
+                model=model,
+            )
     return stands
 
 

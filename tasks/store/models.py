@@ -23,7 +23,7 @@ from tasks.core.errors import RegistryError, WorkflowError
 from tasks.core.spec import ModelSpec
 from tasks.store.allowed import audit, estimators_in
 
-MAX_BYTES = 4 * 1024**3  # unpacked; our choice: a forest beyond this would not serve anyway
+MAX_BYTES = 4 * 1024**3  # our choice: a forest beyond this would not serve anyway
 _ENTRY_KINDS = (".npy", ".npz", ".bin")
 _RETRAIN = "use a version that this project wrote, or retrain"
 
@@ -159,8 +159,17 @@ def _schema(data: bytes, where: str) -> object:
                 raise RegistryError(f"{where} with a suspicious entry name", "plain entry names", _RETRAIN)
         if len({entry.filename for entry in entries}) != len(entries):
             raise RegistryError(f"{where} with two entries of one name", "each entry once", _RETRAIN)
-        if sum(entry.file_size for entry in entries) > MAX_BYTES:
+        unpacked = sum(entry.file_size for entry in entries)
+        if unpacked > MAX_BYTES:
             raise RegistryError(
                 f"{where} larger than {MAX_BYTES} bytes unpacked", "a smaller model", _RETRAIN
+            )
+        # Stored as they are, entries cannot hold more than the file, whatever size they claim to have.
+        is_packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        if is_packed or unpacked > len(data):
+            raise RegistryError(
+                f"{where} with entries that unpack to more than they are",
+                "entries stored as they are",
+                _RETRAIN,
             )
         return json.loads(archive.read("schema.json"))

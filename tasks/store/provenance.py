@@ -20,7 +20,11 @@ _SERVING = ("mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "sk
 
 @dataclass(frozen=True)
 class CodeState:
-    """Commit, whether files differed from it, lock and libraries; None is "not known", never "clean"."""
+    """Commit, whether files differed from it, lock, libraries and image; None is "not known", never "clean".
+
+    `image` is the digest of the container image, as whoever started the container says it in
+    EVERGREEN_IMAGE_DIGEST: an image cannot know its own.
+    """
 
     commit: str | None
     dirty: bool | None
@@ -28,6 +32,7 @@ class CodeState:
     python: str
     scikit_learn: str
     evergreen: str | None
+    image: str | None = None
 
 
 def code_state() -> CodeState:
@@ -45,6 +50,7 @@ def code_state() -> CodeState:
         python=platform.python_version(),
         scikit_learn=metadata.version("scikit-learn"),
         evergreen=_installed("evergreen"),
+        image=os.environ.get("EVERGREEN_IMAGE_DIGEST", "").strip() or None,
     )
 
 

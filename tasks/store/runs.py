@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.model.bundle import Manifest
+from tasks.core.model.bundle import MANIFEST, SPEC, Manifest, digest_of
 from tasks.settings import Settings
 from tasks.store.mlflow_client import experiment_id, open_client, registry_errors
 from tasks.store.registry import TAG_ATTEMPT, TAG_DIGEST, Version, as_version, downloaded, load_checked
@@ -49,8 +49,6 @@ def upload_version(
         RegistryError: when any step fails; the run is then marked as failed and there is no version.
     """
     client, name = open_client(settings), manifest.model
-    from tasks.core.model.bundle import MANIFEST, digest_of
-
     digest = digest_of((folder / MANIFEST).read_bytes())
     with registry_errors("starting a run", name):
         experiment = experiment_id(client, name, settings)
@@ -126,16 +124,43 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _tags(manifest: Manifest, digest: str) -> dict[str, str]:
-    tags = {
-        TAG_ATTEMPT: manifest.attempt,
-        TAG_DIGEST: digest,
-        "evergreen.decision": manifest.decision_id,
-        "evergreen.snapshot": str(manifest.snapshot.get("sha256", "")),
-        "evergreen.created": manifest.created.isoformat(),
-        "evergreen.dirty": str(manifest.code.get("dirty")).lower(),
-        "mlflow.source.git.commit": str(manifest.code.get("commit") or "unknown"),
+def lineage_tags(manifest: Manifest) -> dict[str, str]:
+    """Return what a version was made of and why, as tags to search by; what is not known has no tag.
+
+    The same stands in the manifest, which the digest vouches for: tags are for finding, not for believing.
+    """
+    code, why, training = manifest.code, manifest.decision, manifest.training
+    known = {
+        "decision": manifest.decision_id,
+        "cause": why.get("cause"),
+        "caused_by": why.get("caused_by"),
+        "created": manifest.created.isoformat(),
+        **{f"snapshot{name}": value for name, value in _rows(manifest).items()},
+        "spec": manifest.files.get(SPEC),
+        "seed": training.get("seed"),
+        "threads": training.get("threads"),
+        "lock": code.get("lock_sha256"),
+        "image": code.get("image"),
+        "python": code.get("python"),
     }
+    tags = {f"evergreen.{name}": str(value) for name, value in known.items() if value not in {None, ""}}
+    tags["evergreen.dirty"] = str(code.get("dirty")).lower()
+    tags["mlflow.source.git.commit"] = str(code.get("commit") or "unknown")
+    return tags
+
+
+def _rows(manifest: Manifest) -> dict[str, Any]:  # Any: text, or None where one is not known
+    """Return which rows a version was trained on: their file, its keys, and from when they are."""
+    return {
+        "": manifest.snapshot.get("sha256"),
+        ".keys": manifest.training.get("train_keys_sha256"),
+        ".interval": str(manifest.train_window),
+        ".cut": manifest.cut.isoformat(),
+    }
+
+
+def _tags(manifest: Manifest, digest: str) -> dict[str, str]:
+    tags = {TAG_ATTEMPT: manifest.attempt, TAG_DIGEST: digest, **lineage_tags(manifest)}
     return {key: value[:_LONGEST_PARAM] for key, value in tags.items()}
 
 
@@ -169,7 +194,13 @@ def _training_rows(manifest: Manifest) -> Any:  # Any: mlflow.entities.DatasetIn
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     path, sha256 = (str(manifest.snapshot.get(key, "")) for key in ("path", "sha256"))
-    kind = "s3" if path.startswith("s3://") else "local"
-    source = json.dumps({"uri": path})
-    rows = Dataset(name=f"{manifest.model}-snapshot", digest=sha256[:36], source_type=kind, source=source)
-    return DatasetInput(dataset=rows, tags=[InputTag("mlflow.data.context", "training")])
+    rows = Dataset(
+        name=f"{manifest.model}-snapshot",
+        digest=sha256[:36],
+        source_type="s3" if path.startswith("s3://") else "local",
+        source=json.dumps({"uri": path}),
+        profile=json.dumps({"num_rows": manifest.snapshot.get("rows")}),
+    )
+    tags = {"mlflow.data.context": "training"}
+    tags |= {f"evergreen.snapshot{name}": str(value) for name, value in _rows(manifest).items() if value}
+    return DatasetInput(dataset=rows, tags=[InputTag(key, value) for key, value in tags.items()])

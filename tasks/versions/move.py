@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -15,7 +15,8 @@ from tasks.core.errors import PromotionRefused, RegistryError, SpecError
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import moves, registry
+from tasks.store import leases, ledger, moves, registry
+from tasks.store.engine import open_store
 from tasks.store.locks import model_lock
 from tasks.store.models import own_types
 from tasks.store.version import Version
@@ -59,8 +60,8 @@ def move(
 ) -> Promotion:
     """Return the promotion after the champion alias points at this version and the ledger says so.
 
-    The version is downloaded, checked, loaded and re-scored first. The same decision moves at most once.
-    Nothing else in the project moves the aliases `champion` and `previous`.
+    The version is downloaded, checked, loaded and re-scored first, unless it is refused before. The same
+    decision moves at most once. Nothing else in the project moves the aliases `champion` and `previous`.
 
     Args:
         spec: the model.
@@ -76,7 +77,8 @@ def move(
         settings: this place.
 
     Raises:
-        PromotionRefused: when another version serves than `expected`, or this one serves already.
+        PromotionRefused: when another version serves than `expected`, this one serves already, or it was put
+            away and no person and no rollback brings it back.
         RegistryError: when the version cannot be believed, or the registry or ledger does not answer. What
             was moved by then is finished, or dropped, by the next call.
     """
@@ -89,16 +91,22 @@ def move(
             raise RegistryError(
                 f"version {version.number} with another digest", f"{version.digest[:12]}…", model=name
             )
-        evidence = {**probe(stored, place, own_types(spec)), **(note or {})}
         moves.finish_pending(name, settings=place)
         serving = registry.find_champion(name, settings=place)
         from_version = (serving.number if serving else None) if expected == UNSET else expected
-        # By the clock, whatever `as_of` says: from it follows how long a decision took to serve.
-        evidence["moved_at"] = now_or(None).isoformat()
         wanted = moves.Move(
-            decision_id, action, from_version, version.number, actor, moves.short(reason), as_of, evidence
+            decision_id, action, from_version, version.number, actor, moves.short(reason), as_of, note or {}
         )
-        row = moves.carry_out(wanted, name, settings=place)
+        if ledger.find(open_store(place), name, decision_id) is None:
+            moves.refuse_if_moot(wanted, name, place)  # a refusal needs no probe, and others wait meanwhile
+            kept = probe(stored, place, own_types(spec), limit_ms=spec.gate.max_latency_ms)
+            evidence = {**kept, **(note or {})}
+            # By the clock, whatever `as_of` says: from it follows how long a decision took to serve.
+            evidence["moved_at"] = now_or(None).isoformat()
+            wanted = replace(wanted, evidence=evidence)
+        # The lease on top of the lock: a lock may be lost without its holder noticing, a lease may not.
+        with leases.held(open_store(place), moves.lease_of(name)) as fence:
+            row = moves.carry_out(wanted, name, settings=place, fence=fence)
     task_logger(__name__).info("%s: %s version %d by %s", name, row.action, version.number, row.actor)
     return Promotion(
         name, row.from_version, version.number, row.action, row.decision_id, row.actor, row.reason, row.at

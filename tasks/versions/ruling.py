@@ -17,9 +17,10 @@ from tasks.core.policy.served import SERVING
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import ledger, moves
+from tasks.store import ledger, lifecycle, moves
 from tasks.store.engine import open_store
 from tasks.store.locks import model_lock
+from tasks.versions.filing import filed
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def recorded(
             evidence=wish.note,
             at=wish.as_of,
         )
+        why = lifecycle.Why(actor, moves.short(reason), decision, wish.as_of)
+        filed(model, wish.number, action, why, settings=wish.place)
         task_logger(__name__).info("%s: version %d %s by %s", model, wish.number, action, actor)
         return as_recorded(engine, wish.spec, standing, is_news=True)
     return as_recorded(engine, wish.spec, standing)

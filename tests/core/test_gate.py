@@ -89,7 +89,7 @@ def test_no_margin_lets_equal_challengers_through() -> None:
 
 def test_a_margin_of_nothing_asks_for_the_whole_interval_above_zero() -> None:
     found = [decided(300, BETTER, seed, Gate(margin=0.0)) for seed in range(40)]
-    assert {one.outcome for one in found} == {"promote", "keep"}
+    assert {one.outcome for one in found} == {"promote", "undecided"}
     assert all((one.outcome == "promote") == (one.low > 0) for one in found)
 
 
@@ -153,8 +153,10 @@ def test_the_spread_of_the_auc_agrees_with_delongs_variance() -> None:
 
 
 def test_the_same_seed_gives_the_same_decision_to_the_last_digit() -> None:
-    assert str(decided(400, BETTER, 5)) == str(decided(400, BETTER, 5))
-    assert decided(400, BETTER, 5).low != decided(400, BETTER, 5, resamples=301).low
+    for metric in ("roc_auc", "neg_log_loss", "f1"):
+        assert str(decided(400, BETTER, 5, metric=metric)) == str(decided(400, BETTER, 5, metric=metric))
+    drawn = [decided(400, BETTER, 5, metric="neg_log_loss", resamples=count).low for count in (200, 301)]
+    assert drawn[0] != drawn[1]
 
 
 def test_an_interval_that_few_resamples_can_give_is_unknown() -> None:
@@ -357,7 +359,7 @@ BROKEN = {
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("nan", "cannot be told"),
+        ("nan", "2 probabilities of the challenger are missing or not finite"),
         ("one class", "cannot be told"),
         ("other keys", "different rows"),
         ("other labels", "different rows"),

@@ -65,6 +65,21 @@ def test_a_key_never_stands_on_both_sides() -> None:
     assert "k9" not in set(split.train["event_id"]) and split.dropped_for_group == 1
 
 
+def test_rows_of_the_anchor_leave_the_training_rows_and_move_no_cut() -> None:
+    frame = rows(list(range(10)))
+    split = split_rows(frame, make_spec(), END, anchor_keys=["k1", "k9", "gone"])
+    plain = split_rows(frame, make_spec(), END)
+    assert split.train["event_id"].tolist() == ["k0", *(f"k{i}" for i in range(2, 8))]
+    assert (split.anchored, split.dropped_for_group, split.cut) == (1, 0, plain.cut)
+    assert split.holdout.equals(plain.holdout)  # the anchor's own rows may still be judged on there
+
+
+def test_a_key_that_changed_its_type_is_still_of_the_anchor() -> None:
+    frame = rows(list(range(10))).assign(event_id=range(10))
+    assert split_rows(frame, make_spec(), END, anchor_keys=["3", "4"]).anchored == 2
+    assert split_rows(frame, make_spec(), END, anchor_keys=[3, 4]).anchored == 2
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abcdefgh")), min_size=2, max_size=60),
     st.randoms(use_true_random=False),
@@ -104,6 +119,11 @@ def test_the_callers_frame_is_left_alone() -> None:
 def test_what_cannot_be_split_is_said_plainly(frame, spec, end: datetime, words: str) -> None:
     with pytest.raises(TrainingError, match=words):
         split_rows(frame, spec, end)
+
+
+def test_an_anchor_that_leaves_nothing_to_learn_from_is_named() -> None:
+    with pytest.raises(TrainingError, match="all older rows left out: 8 of the anchor"):
+        split_rows(rows(list(range(10))), make_spec(), END, anchor_keys=[f"k{i}" for i in range(10)])
 
 
 def test_a_missing_timestamp_is_refused_rather_than_sorted_last() -> None:

@@ -91,14 +91,14 @@ def test_a_decision_carried_out_once_is_not_carried_out_again(retrain: Retrain, 
     assert len(outcomes(rows_spec)) == 1
 
 
-def test_under_manual_promotion_a_good_challenger_waits_and_no_alias_moves(
+def test_under_manual_promotion_a_good_challenger_waits_and_nothing_serves(
     retrain: Retrain, rows_spec: ModelSpec
 ) -> None:
     spec = of(rows_spec, gate={"promotion": "manual"})
     assert retrain(spec, as_of=START + 30 * DAY, decision_id="d").action == "waiting"
     assert outcomes(spec) == [("d", "waiting", 1)]
     with sqlite3.connect(Path(spec.source.url).parent / "state" / "mlflow.db") as registry:
-        assert registry.execute("select count(*) from registered_model_aliases").fetchone() == (0,)
+        assert registry.execute("select alias from registered_model_aliases").fetchall() == [("challenger",)]
 
 
 def test_a_champion_that_changed_meanwhile_makes_the_promotion_a_recorded_refusal(

@@ -31,7 +31,10 @@ PARTS = {
     "tasks.deployer": ("tasks.messages",),  # a service is told like people are
     "tasks.register": ("tasks.versions",),  # one door to versions for the flows
     "tasks.approve": ("tasks.versions",),  # what a person approves is moved as the gate's choice is
-    "tasks.rollback": ("tasks.versions",),  # a rollback is a move to what served before
+    "tasks.rollback": ("tasks.versions", "tasks.history.before"),  # a move to what served before
+    "tasks.probation": ("tasks.versions",),  # a rollback that nobody has to ask for
+    "tasks.evaluate": ("tasks.evaluating",),  # one file per thing the gate is given
+    "tasks.selftest": ("tasks.evaluate",),  # plants models and lets them be judged as any other
     "tasks.drift": ("tasks.drifting",),  # one file per thing a check is made with
     "tasks.reference": ("tasks.drifting",),  # counted as every later window is
     "tasks.waiting": ("tasks.versions",),  # what waits for a ruling
@@ -52,6 +55,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tasks.messages": (*SHARED, "tasks.messages"),
     "tasks.versions": (*SHARED, "tasks.versions"),
     "tasks.drifting": (*SHARED, "tasks.drifting"),
+    "tasks.evaluating": (*SHARED, "tasks.evaluating"),
+    "tasks.history": (*SHARED, "tasks.history"),
     "serving": ("serving", "tasks.core", "tasks.store", "tasks.settings"),
     "deployments": ("deployments", "flows", "tasks.core", "tasks.settings", "tasks.messages.channels"),
     "bench": (*ROOMS,),

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +9,12 @@ import pytest
 from sklearn import metrics as sk
 from threadpoolctl import threadpool_limits
 
-from tasks.core.dataset import Dataset
 from tasks.core.errors import RegistryError, TrainingError
-from tasks.core.model.bundle import ChampionRef
-from tasks.core.results import Trained
-from tasks.core.spec import ModelSpec
-from tasks.core.window import Window
-from tasks.evaluate import evaluate_pair
 from tasks.settings import Settings
 from tasks.store.models import load_model
-from tasks.train import train_challenger
-from tests.make import START, make_frame, make_spec
+from tests.judged import LINEAR, LOGISTIC, WINDOW, Room, upside_down
+from tests.make import make_frame, make_spec
 
-WINDOW = Window(START, START + timedelta(days=28))
-LOGISTIC = {"class": "sklearn.linear_model.LogisticRegression"}
-LINEAR = make_spec(estimator=LOGISTIC)
 REGRESSION = make_spec(
     task="regression", metric="neg_root_mean_squared_error", estimator={"class": "sklearn.linear_model.Ridge"}
 )
@@ -37,34 +26,9 @@ def _one_thread():
         yield
 
 
-class Room:
-    """Trains and evaluates in one folder."""
-
-    def __init__(self, folder: Path, settings: Settings):
-        self.folder, self.settings, self.count = folder, settings, 0
-
-    def train(self, spec: ModelSpec, frame: pd.DataFrame) -> Trained:
-        self.count += 1
-        path = self.folder / f"rows{self.count}.parquet"
-        frame.to_parquet(path, index=False)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        dataset = Dataset(str(path), len(frame), digest, WINDOW)
-        return train_challenger.fn(spec, dataset, f"a{self.count}", settings=self.settings)
-
-    def champion(self, spec: ModelSpec, frame: pd.DataFrame, train_end=START) -> ChampionRef:
-        return ChampionRef(self.train(spec, frame).model_path, 3, train_end)
-
-    def evaluate(self, spec: ModelSpec, trained: Trained, champion: ChampionRef | None):
-        return evaluate_pair.fn(spec, trained, champion, settings=self.settings)
-
-
 @pytest.fixture
 def room(tmp_path: Path, settings: Settings) -> Room:
     return Room(tmp_path, settings)
-
-
-def upside_down(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(churned=1 - frame["churned"])
 
 
 def amounts(rows: int = 800, seed: int = 0, noise: float = 1.0) -> pd.DataFrame:
@@ -114,7 +78,7 @@ def test_an_equal_challenger_is_kept_out(room: Room) -> None:
     found = room.evaluate(
         LINEAR, room.train(LINEAR, make_frame(1500)), room.champion(LINEAR, make_frame(1500, seed=1))
     )
-    assert found.decision.outcome == "keep" and abs(found.decision.difference) < 0.02
+    assert found.decision.outcome in ("keep", "undecided") and abs(found.decision.difference) < 0.02
 
 
 def test_rows_the_champion_may_have_seen_are_left_out_of_the_comparison(room: Room) -> None:
@@ -178,10 +142,8 @@ def test_a_regression_is_judged_with_its_direction(room: Room) -> None:
     assert first.baseline == pytest.approx(max(guesses))
     noisy = room.champion(REGRESSION, amounts(seed=1).assign(churned=lambda rows: -rows["churned"]))
     assert room.evaluate(REGRESSION, trained, noisy).decision.outcome == "promote"
-    assert (
-        room.evaluate(REGRESSION, trained, room.champion(REGRESSION, amounts(seed=2))).decision.outcome
-        == "keep"
-    )
+    equal = room.evaluate(REGRESSION, trained, room.champion(REGRESSION, amounts(seed=2)))
+    assert equal.decision.outcome in ("keep", "undecided")
 
 
 @pytest.mark.parametrize("labels", [["no", "yes"], [False, True], ["a", "b", "c"]])

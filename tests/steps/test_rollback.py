@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import replace
 from datetime import datetime, timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from prefect.exceptions import ParameterTypeError
 
+from flows.rollback import rollback
 from tasks import rollback as going_back
 from tasks.core.errors import PromotionRefused, RegistryError, SpecError
-from tasks.core.model.bundle import MODEL
+from tasks.core.model.bundle import GOLDEN, MODEL
+from tasks.history.before import Commit
 from tasks.register import Version
 from tasks.rollback import RollbackPlan, RolledBack
 from tasks.settings import Settings
-from tasks.store import ledger, registry
+from tasks.store import ledger, provenance, registry
 from tasks.store.engine import open_store
 from tasks.store.mlflow_client import open_client
+from tasks.store.models import load_model
+from tests.faults.retraining import clean_processes
 from tests.versions import LATER, SPEC_, Made, a_version, files_of, moved
 
 DAY = timedelta(days=1)
@@ -209,3 +219,107 @@ def test_what_cannot_be_gone_back_to_is_refused_in_words_and_told_to_a_look(
     with pytest.raises(PromotionRefused, match="no version that served"):
         going_back.roll_back.fn(SPEC_, plan(place), actor="ann", reason="x", as_of=NOW, settings=place)
     assert len(moves_of(place)) == 1
+
+
+# Back to before a commit.
+
+SHAS = tuple(f"{number:040x}" for number in (1, 2, 3, 4))
+
+
+@pytest.fixture
+def of_commits(made: Made, place: Settings, monkeypatch: pytest.MonkeyPatch) -> list[Version]:
+    """Versions 1, 2 and 3 as in `three`, made by the first three of four commits on one line."""
+
+    def find(name: str) -> Commit:
+        at = SHAS.index(name)
+        return Commit(name, frozenset(SHAS[:at]))
+
+    monkeypatch.setattr(going_back, "find_commit", find)
+    state, versions = provenance.code_state(), []
+    for number in (1, 2, 3):
+        by = replace(state, commit=SHAS[number - 1], dirty=False)
+        monkeypatch.setattr("tasks.store.bundles.code_state", lambda by=by: by)
+        versions.append(a_version(made, place, f"a{number}"))
+        moved(versions[-1], place, f"d{number}", as_of=LATER + (number - 1) * DAY)
+    return versions
+
+
+def go_before(place: Settings, sha: str, actor: str = "ann", at: datetime = NOW) -> RolledBack:
+    planned = plan(place, None, at, actor=actor, reason="bad code", dry_run=False, before_commit=sha)
+    return going_back.roll_back.fn(SPEC_, planned, actor=actor, reason="bad code", as_of=at, settings=place)
+
+
+def test_a_rollback_to_before_a_commit_passes_over_everything_made_since(
+    of_commits: list[Version], place: Settings
+) -> None:
+    assert plan(place, before_commit=SHAS[1]).target == of_commits[0]
+    assert serving(place) == 3  # only looked at
+    ended = go_before(place, SHAS[1])
+    assert (ended.from_version, ended.version, serving(place)) == (3, 1, 1)
+
+
+def test_two_people_who_undo_one_commit_go_back_once(of_commits: list[Version], place: Settings) -> None:
+    assert go_before(place, SHAS[2]).version == 2
+    assert go_before(place, SHAS[2], at=NOW + timedelta(minutes=1)).version == 2  # the same words again
+    with pytest.raises(
+        PromotionRefused, match="version 2 serving, which was made before 000000000000 already"
+    ):
+        go_before(place, SHAS[2], actor="bob", at=NOW + timedelta(minutes=2))
+    assert serving(place) == 2
+    # Another commit is another wish: it needs no pause.
+    assert go_before(place, SHAS[1], actor="bob", at=NOW + timedelta(minutes=3)).version == 1
+
+
+def test_a_commit_that_undoes_nothing_or_everything_moves_nothing(
+    of_commits: list[Version], place: Settings
+) -> None:
+    with pytest.raises(PromotionRefused, match="version 3 serving, which was made before"):
+        go_before(place, SHAS[3])
+    with pytest.raises(PromotionRefused, match=r"no version .* made before .*made by this very commit"):
+        go_before(place, SHAS[0])
+    looked = going_back.only_planned(plan(place, before_commit=SHAS[0]))
+    assert looked.version is None
+    with pytest.raises(SpecError, match="to_version beside before_commit"):
+        plan(place, 1, before_commit=SHAS[1])
+    assert serving(place) == 3
+
+
+def test_a_commit_nobody_knows_is_refused_in_a_look_too(place: Settings) -> None:
+    with pytest.raises(SpecError, match=r"no commit 'fedcba98'|no git repository"):
+        plan(place, before_commit="fedcba98")
+
+
+@pytest.mark.parametrize("name", ["--all", "a b", "a..b", "HEAD~1;ls", "x" * 101, "@{-1}"])
+def test_a_form_takes_no_commit_that_git_could_read_otherwise(name: str) -> None:
+    with pytest.raises(ParameterTypeError, match="before_commit"):
+        rollback.validate_parameters({"spec": SPEC_, "before_commit": name})
+    assert rollback.validate_parameters({"spec": SPEC_, "before_commit": "v1.2"})["before_commit"] == "v1.2"
+
+
+def answer(folder: Path, asked: Connection) -> None:
+    """Say, each time it is asked, which champion this process finds, after that one has predicted."""
+    while asked.recv():
+        found = registry.champion(SPEC_.name, settings=Settings(state_dir=folder))
+        assert found is not None
+        rows = pd.read_parquet(Path(found.path) / GOLDEN)[SPEC_.features.all]
+        model = load_model(found.model_path, sha256=found.manifest.files[MODEL])
+        asked.send((found.version, len(model.predict(rows))))
+
+
+def test_a_drill_another_process_answers_with_the_old_version_within_a_minute(
+    three: list[Version], place: Settings
+) -> None:
+    processes = clean_processes()
+    here, there = processes.Pipe()
+    other = processes.Process(target=answer, args=(place.root, there))
+    other.start()
+    here.send(True)
+    assert here.recv() == (3, 50)
+    began = time.perf_counter()
+    go(place)
+    here.send(True)
+    assert here.recv() == (2, 50)
+    assert time.perf_counter() - began < 60
+    here.send(False)
+    other.join()
+    assert other.exitcode == 0

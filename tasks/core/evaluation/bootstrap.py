@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
 from tasks.core.evaluation.scoring import Scored, Statistic, statistic
 
@@ -30,31 +32,50 @@ class Interval:
 
 
 def resample(
-    statistics: Sequence[Statistic], rows: int, *, seed: int, resamples: int = RESAMPLES
+    statistics: Sequence[Statistic],
+    rows: int,
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+    weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Return the statistics on rows drawn with replacement: one line per resample, one column per statistic.
+
+    A row with a weight keeps it as often as it is drawn. A resample whose weights are all zero has no value.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
     """
     rng = np.random.default_rng(seed)
     values = np.empty((resamples, len(statistics)))
     for line in range(resamples):
-        weights = np.bincount(rng.integers(0, rows, rows), minlength=rows).astype(np.float64)
-        values[line] = [one(weights) for one in statistics]
+        counts = np.bincount(rng.integers(0, rows, rows), minlength=rows).astype(np.float64)
+        if weights is not None:
+            counts *= weights
+        values[line] = [one(counts) for one in statistics] if counts.any() else np.nan
     return values
 
 
-def percentile_interval(value: float, draws: NDArray[np.float64], confidence: float) -> Interval:
+def percentile_interval(
+    value: float, draws: NDArray[np.float64], confidence: float, *, rows: int | None = None
+) -> Interval:
     """Return the central interval of the draws around the value.
+
+    The quantiles leave as much beyond them as they should on average, however few the draws. Where `rows`
+    says of how many rows the draws were made, the interval is wider by what Student's distribution adds for
+    so few, since resampled values vary a little too little.
 
     A resample may lack a class and so have no value; a few such are left out, but when more than one in
     twenty has none the interval would describe the lucky ones only, and is unknown.
+
+    Source: Hesterberg, The American Statistician 69 (2015), section 5.3, "expanded percentile interval".
     """
     defined = draws[np.isfinite(draws)]
     if not np.isfinite(value) or len(defined) < (1 - _MOST_UNDEFINED) * len(draws):
         return Interval(float("nan"), float("nan"), float("nan"))
     tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail])
+    if rows is not None and rows > 2:
+        tail = float(ndtr(stdtrit(rows - 1, tail) * math.sqrt(rows / (rows - 1))))
+    low, high = np.quantile(defined, [tail, 1 - tail], method="weibull")
     return Interval(value, float(low), float(high))
 
 
@@ -73,4 +94,4 @@ def score_interval(
     if rows == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     draws = resample([one], rows, seed=seed, resamples=resamples)
-    return percentile_interval(one(None), draws[:, 0], confidence)
+    return percentile_interval(one(None), draws[:, 0], confidence, rows=rows)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.evaluation.bootstrap import Interval, percentile_interval, resample
-from tasks.core.evaluation.scoring import Scored, Statistic, all_labels, statistic
-from tasks.core.evaluation.verdicts import SliceResult
+from tasks.core.evaluation.paired.compare import compare
+from tasks.core.evaluation.regression_scoring import REGRESSION
+from tasks.core.evaluation.scoring import Scored, all_labels
+from tasks.core.evaluation.verdicts import SliceResult, Verdict
 from tasks.core.spec_gate import Gate
 
 MOST_SLICES = 50  # per column, largest first; our choice: beyond it a column is no grouping
@@ -27,6 +29,7 @@ def compare_slices(
     gate: Gate,
     seed: int,
     resamples: int,
+    weights: NDArray[np.float64] | None = None,
 ) -> tuple[SliceResult, ...]:
     """Return the paired difference on every slice of at least `gate.min_rows` rows, by column, largest first.
 
@@ -34,30 +37,37 @@ def compare_slices(
     block a promotion by chance.
     """
     parts = [(name, *group) for name, values in slices.items() for group in _groups(values, gate.min_rows)]
-    labels = all_labels([challenger, champion])
+    labels = () if metric in REGRESSION else all_labels([challenger, champion])
     found = []
     for column, value, rows in parts:
-        pair = [
-            statistic(take(one, rows), metric, positive=positive, labels=labels)
-            for one in (challenger, champion)
-        ]
-        confidence = 1 - (1 - gate.confidence) / len(parts)
-        gap = _difference(pair, len(rows), confidence, seed=seed, resamples=resamples)
+        mine, theirs = (_knowing(take(one, rows), labels) for one in (challenger, champion))
+        gap = compare(
+            mine,
+            theirs,
+            metric,
+            confidence=1 - (1 - gate.confidence) / len(parts),
+            seed=seed,
+            positive=positive,
+            resamples=resamples,
+            weights=None if weights is None else weights[rows],
+        ).difference
         is_worse = gap.high < 0 and gap.value < -gate.margin
-        outcome: Literal["ok", "worse", "undecided"] = "worse" if is_worse else "ok"
+        outcome: Verdict = "worse" if is_worse else "ok"
         outcome = outcome if gap.is_known else "undecided"
         found.append(SliceResult(column, value, len(rows), gap.value, gap.low, gap.high, outcome))
     return tuple(found)
 
 
-def _difference(
-    pair: list[Statistic], rows: int, confidence: float, *, seed: int, resamples: int
-) -> Interval:
-    value = pair[0](None) - pair[1](None)
-    if not np.isfinite(value):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    draws = resample(pair, rows, seed=seed, resamples=resamples)
-    return percentile_interval(value, draws[:, 0] - draws[:, 1], confidence)
+def _knowing(scored: Scored, labels: tuple[Any, ...]) -> Scored:
+    """Return the answers of a model that knows all these classes: the slice's rows may lack one of them."""
+    if not labels or scored.classes == labels:
+        return scored
+    if scored.probabilities is None or scored.classes is None:
+        return replace(scored, classes=labels)
+    given = np.asarray(scored.probabilities, dtype=np.float64)
+    wider = np.zeros((len(given), len(labels)))
+    wider[:, [labels.index(name) for name in scored.classes]] = given
+    return replace(scored, probabilities=wider, classes=labels)
 
 
 def take(scored: Scored, rows: NDArray[np.int64]) -> Scored:

@@ -115,7 +115,8 @@ class GateDecision:
     speaks against it: a person decides. `keep`: it was judged, and is not good enough. `undecided`: there is
     not enough evidence either way; `needed_rows` is how many it would take. `refuse`: the evidence allows no
     judgement. In all but the first the champion stays. Scores follow the scorer convention; `low` and `high`
-    bound the difference challenger - champion (- dummy, when there is no champion).
+    bound the difference challenger - champion (- dummy, when there is no champion). `doubts` are what speaks
+    against it besides the score, whatever the outcome.
     """
 
     outcome: Outcome
@@ -141,6 +142,7 @@ class GateDecision:
     guards: tuple[GuardResult, ...] = ()
     calibration: CalibrationResult | None = None
     value: ValueResult | None = None
+    doubts: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """The outcome and its reasons in one line."""

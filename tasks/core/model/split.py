@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 
@@ -18,26 +20,35 @@ HOLDOUT_SHARE = 0.2
 class Split:
     """Training rows older than `cut`, and holdout rows from `cut` on; both by rising time, with all columns.
 
-    `dropped_for_group` counts training rows left out because their entity or key also stands in the holdout.
+    `dropped_for_group` counts training rows left out because their entity or key also stands in the holdout,
+    `anchored` those left out because their key stands in the anchor.
     """
 
     train: pd.DataFrame
     holdout: pd.DataFrame
     cut: datetime
     dropped_for_group: int
+    anchored: int = 0
 
 
-def split_rows(frame: pd.DataFrame, spec: ModelSpec, as_of_end: datetime) -> Split:
+def split_rows(
+    frame: pd.DataFrame,
+    spec: ModelSpec,
+    as_of_end: datetime,
+    *,
+    anchor_keys: Iterable[Any] = (),  # Any: keys may be of any type
+) -> Split:
     """Return the rows split at one moment: no model is judged on rows older than those it learnt from.
 
     The holdout is what falls in the last `spec.window.holdout` before `as_of_end`, or the newest fifth of the
     rows when the spec names no length. Rows of one moment are never divided: at the edge they all go to the
-    holdout.
+    holdout. Rows of the anchor are never learnt from; where the rows are cut does not depend on them.
 
     Args:
         frame: Rows with aware timestamps, keys and, where the spec names one, groups. Not changed.
         spec: Names the columns and the length of the holdout.
         as_of_end: End of the training window.
+        anchor_keys: Keys of the frozen trusted rows.
 
     Raises:
         TrainingError: when there are fewer than two rows, a timestamp is missing, or one side would be empty.
@@ -57,9 +68,20 @@ def split_rows(frame: pd.DataFrame, spec: ModelSpec, as_of_end: datetime) -> Spl
     group = spec.source.group
     if group:
         shared |= train[group].notna() & train[group].isin(holdout[group])
-    kept = train[~shared].reset_index(drop=True)
-    _check_sides(spec, kept, holdout, int(shared.sum()), cut)
-    return Split(kept, holdout.reset_index(drop=True), cut.to_pydatetime(), int(shared.sum()))
+    anchored = _among(train[key], anchor_keys) & ~shared
+    kept = train[~(shared | anchored)].reset_index(drop=True)
+    left_out = int(shared.sum()), int(anchored.sum())
+    _check_sides(spec, kept, holdout, *left_out, cut=cut)
+    return Split(kept, holdout.reset_index(drop=True), cut.to_pydatetime(), *left_out)
+
+
+def _among(column: pd.Series, keys: Iterable[Any]) -> pd.Series:  # Any: keys may be of any type
+    """Tell which keys are among these; a source that now gives 7 where it gave "7" means the same row."""
+    known = pd.Series(list(keys), dtype=object)
+    found = column.isin(known)
+    if len(known) and not found.any():
+        return column.astype(str).isin(known.astype(str))
+    return found
 
 
 def _cut(times: pd.Series, spec: ModelSpec, as_of_end: datetime) -> pd.Timestamp:
@@ -74,10 +96,23 @@ def _cut(times: pd.Series, spec: ModelSpec, as_of_end: datetime) -> pd.Timestamp
 
 
 def _check_sides(
-    spec: ModelSpec, train: pd.DataFrame, holdout: pd.DataFrame, shared: int, cut: pd.Timestamp
+    spec: ModelSpec,
+    train: pd.DataFrame,
+    holdout: pd.DataFrame,
+    shared: int,
+    anchored: int,
+    *,
+    cut: pd.Timestamp,
 ) -> None:
     if holdout.empty:
         raise _cannot(spec, f"no row since {cut.isoformat()}", "rows to judge by", "lengthen window.holdout")
+    if train.empty and anchored:
+        raise _cannot(
+            spec,
+            f"all older rows left out: {anchored} of the anchor, {shared} of the holdout's entities",
+            "rows to train on",
+            "wait for more rows, or renew the anchor from newer ones",
+        )
     if train.empty and shared:
         raise _cannot(
             spec,

@@ -29,6 +29,7 @@ from tasks.core.replay.history import Fitted, History
 from tasks.core.window import Window, parse_duration
 
 _MASK = b"backtest"  # nothing leaves the process, so any key will do
+_PROMOTED = ("promote", "ask")  # whoever would be asked says yes, as with promotion: manual
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Loop:
         self._trained.append(as_of)
         verdict = self._gate(fitted, split)
         self.gates.append(verdict)
-        if verdict.outcome == "promote":
+        if verdict.outcome in _PROMOTED:
             self._promote(fitted, split)
         else:
             self._kept.append((as_of, cause))
@@ -180,6 +181,7 @@ class Loop:
             champion_train_end=self._now.learnt_until,
             slices={name: rows[name].to_numpy() for name in spec.gate.slices},
             seed=spec.estimator.seed,
+            train_labels=labels_of(split.train, spec),
         )
         return decide_promotion(evidence, spec.gate)
 

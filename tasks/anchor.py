@@ -1,0 +1,242 @@
+"""The frozen trusted rows of a model: fixed once, found again, and never learnt from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.dataset import Dataset
+from tasks.core.errors import RegistryError, WorkflowError
+from tasks.core.model.anchoring import choose_anchor
+from tasks.core.model.answers import answers_to
+from tasks.core.model.bundle import ChampionRef
+from tasks.core.model.columns import number_column
+from tasks.core.model.guess import weighted_score
+from tasks.core.policy.served import SERVING
+from tasks.core.results import AnchorRef, Trained
+from tasks.core.spec import ModelSpec
+from tasks.core.window import Window, utc
+from tasks.log import task_logger
+from tasks.settings import Settings
+from tasks.store import anchors, ledger, registry
+from tasks.store.engine import open_store
+from tasks.store.models import load_model, own_types
+from tasks.store.s3 import filesystem
+from tasks.store.snapshots import keep_snapshot
+
+
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)
+def current_anchor(spec: ModelSpec, *, settings: Settings | None = None) -> AnchorRef | None:
+    """Return the anchor that counts, with its keeper; None when the model has none, or the spec wants none.
+
+    The keeper is the version with the best score on these rows that ever served, else the champion. What is
+    wrong with the file or the keeper stands in `trouble`, for the gate to refuse on.
+
+    Raises:
+        StoreError: when the store does not answer.
+    """
+    place = settings or Settings()
+    if spec.gate.anchor.rows == 0:
+        return None
+    row = anchors.current(open_store(place), spec.name)
+    if row is None:
+        task_logger(__name__).info("%s: no anchor yet", spec.name)
+        return None
+    path, trouble = "", ""
+    keeper: ChampionRef | None = None
+    try:
+        path = _local(row, place)
+        keeper = _keeper(spec, row, place)
+    except WorkflowError as err:
+        trouble = f"{err.found}; {err.todo}" if err.todo else err.found
+    except OSError as err:
+        trouble = f"its rows cannot be read ({type(err).__name__}); restore them, or renew it with a reason"
+    found = _ref(row, path, keeper, trouble)
+    task_logger(__name__).info(
+        "%s: anchor %s of %d rows, fixed with version %d, kept by version %s%s",
+        spec.name,
+        row.sha256[:12],
+        row.rows,
+        row.version,
+        found.keeper_version or "none",
+        f"; {trouble}" if trouble else "",
+    )
+    return found
+
+
+@task(retries=1, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)
+def fix_anchor(
+    spec: ModelSpec,
+    trained: Trained,
+    *,
+    version: int,
+    actor: str,
+    reason: str,
+    as_of: datetime,
+    champion: ChampionRef | None = None,
+    renew: bool = False,
+    settings: Settings | None = None,
+) -> AnchorRef | None:
+    """Return the model's anchor, fixed now from the version's holdout where there is none; None: none can be.
+
+    An anchor that stands is left alone, unless `renew`, which is a recorded act: the new revision keeps who
+    asked for it and why. What the version scores on the rows is noted for later versions to be held against.
+
+    Args:
+        spec: Says how many rows; none of `gate.anchor.rows` makes no anchor.
+        trained: The version's model and the rows it has not learnt from.
+        version: Its number.
+        actor: Who fixes the anchor.
+        reason: Why.
+        as_of: When.
+        champion: The version that served while this one was trained: rows it may have learnt from are left
+            out. None for the first version, and for the champion itself.
+        renew: Replace what stands.
+        settings: This place.
+
+    Raises:
+        RegistryError: when the rows cannot be kept.
+        StoreError: when the store does not answer.
+    """
+    place = settings or Settings()
+    if spec.gate.anchor.rows == 0:
+        return None
+    engine, log = open_store(place), task_logger(__name__)
+    standing = anchors.current(engine, spec.name)
+    if standing is not None and not renew:
+        return _ref(standing, standing.path)
+    try:
+        holdout = pd.read_parquet(trained.holdout_path)
+    except (OSError, ValueError) as err:  # swept away since: a later version fixes the anchor from its own
+        log.info("%s: no anchor fixed, the holdout cannot be read (%s)", spec.name, type(err).__name__)
+        return None
+    since = utc(champion.train_end) if champion else trained.cut
+    rows, why_none = choose_anchor(spec, holdout[holdout[spec.source.timestamp] >= since])
+    if why_none:
+        log.info("%s: no anchor fixed, the holdout has %s", spec.name, why_none)
+        return None
+    draft = Path(trained.holdout_path).with_name("anchor.parquet")
+    kept = keep_snapshot(_written(spec, rows, draft), settings=place)
+    score = _score(spec, trained, rows)
+    if math.isfinite(score):  # first, so that no crash leaves an anchor without it
+        anchors.note_score(engine, spec.name, version, sha256=kept.sha256, score=score)
+    row = anchors.fix(
+        engine,
+        spec.name,
+        sha256=kept.sha256,
+        path=kept.path,
+        rows=kept.rows,
+        window=kept.window,
+        version=version,
+        actor=actor,
+        reason=reason,
+        at=as_of,
+        renew=renew,
+    )
+    log.info(
+        "%s: anchor %s of %d rows in revision %d (%s: %s)",
+        *(spec.name, row.sha256[:12], row.rows, row.revision, row.actor, row.reason),
+    )
+    return _ref(row, row.path)
+
+
+def _ref(
+    row: anchors.AnchorRow, path: str, keeper: ChampionRef | None = None, trouble: str = ""
+) -> AnchorRef:
+    return AnchorRef(
+        path=path,
+        sha256=row.sha256,
+        rows=row.rows,
+        revision=row.revision,
+        fixed_at=row.at,
+        fixed_by_version=row.version,
+        keeper=keeper,
+        keeper_version=keeper.version if keeper else None,
+        trouble=trouble,
+    )
+
+
+def _local(row: anchors.AnchorRow, place: Settings) -> str:
+    """Return where the rows lie on this machine, in a file of the right digest."""
+    if not row.path.startswith("s3://"):
+        # A place may be mounted elsewhere since: its artifact root is where its snapshots are.
+        moved = Path(place.artifact_root, "snapshots", f"{row.sha256}.parquet")
+        path = Path(row.path) if Path(row.path).is_file() or not moved.is_file() else moved
+        _expect(row, path.read_bytes())
+        return str(path)
+    kept = place.root / "anchors" / f"{row.sha256}.parquet"
+    if not kept.is_file() or hashlib.sha256(kept.read_bytes()).hexdigest() != row.sha256:
+        files, path_there = filesystem(row.path, place)
+        with files.open_input_stream(path_there) as stored:
+            data = stored.read()
+        _expect(row, data)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        draft = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+        draft.write_bytes(data)
+        draft.replace(kept)
+    return str(kept)
+
+
+def _expect(row: anchors.AnchorRow, data: bytes) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if found != row.sha256:
+        raise RegistryError(
+            f"rows with digest {found[:12]}…, fixed as {row.sha256[:12]}…",
+            "the rows that were fixed",
+            "restore them, or renew the anchor with a reason",
+            model=row.model,
+        )
+
+
+def _keeper(spec: ModelSpec, row: anchors.AnchorRow, place: Settings) -> ChampionRef | None:
+    """Return the version to be held against; None where nothing has ever served.
+
+    Raises:
+        RegistryError: when it cannot be had whole.
+    """
+    best = anchors.best_keeper(open_store(place), spec.name, row.sha256, spec.metric)
+    if best is None:
+        version = registry.find_champion(spec.name, settings=place)
+        digest = _promoted_as(spec.name, version.number, place) if version else None
+    else:
+        version = registry.find_version(spec.name, best.number, settings=place)
+        digest = best.digest
+    if version is None:
+        return None
+    if digest and digest != version.digest:
+        raise RegistryError(
+            f"version {version.number} with digest {version.digest[:12]}…, on record as {digest[:12]}…",
+            "the version that did best on the anchor",
+            "restore the registry, or renew the anchor with a reason",
+            model=spec.name,
+        )
+    return registry.local_copy(version, settings=place, also=own_types(spec), vouched=digest).ref
+
+
+def _promoted_as(name: str, number: int, place: Settings) -> str | None:
+    """Return the digest under which the ledger promoted this version last; None when it holds none."""
+    rows = [row for row in ledger.history(open_store(place), name) if row.to_version == number]
+    digests = [str(row.evidence.get("digest", "")) for row in rows if row.action in SERVING]
+    return next((digest for digest in reversed(digests) if digest), None)
+
+
+def _written(spec: ModelSpec, rows: pd.DataFrame, path: Path) -> Dataset:
+    rows.to_parquet(path, index=False)
+    times = rows[spec.source.timestamp].dt.floor("us")
+    # Half-open, so its end lies just after the newest row.
+    window = Window(times.min().to_pydatetime(), (times.max() + pd.Timedelta(microseconds=1)).to_pydatetime())
+    return Dataset(str(path), len(rows), hashlib.sha256(path.read_bytes()).hexdigest(), window)
+
+
+def _score(spec: ModelSpec, trained: Trained, rows: pd.DataFrame) -> float:
+    model = load_model(trained.model_path, sha256=trained.model_sha256 or None, also=own_types(spec))
+    weight = spec.gate.weight
+    weights = None if weight is None else number_column(rows[weight])
+    return weighted_score(spec, answers_to(spec, model, rows), weights)

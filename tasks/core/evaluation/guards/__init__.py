@@ -1,0 +1,1 @@
+"""What may speak against a challenger however good its score is on the newest rows."""

@@ -1,0 +1,43 @@
+"""What two models said, brought to the same classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.evaluation.scoring import Scored, encode
+
+Floats = NDArray[np.float64]
+
+
+def aligned(scored: Scored, labels: tuple[Any, ...]) -> Floats:
+    """Return the model's probabilities by `labels`, in their order; 0 for a class it does not know.
+
+    Raises:
+        ValueError: when the model gives none.
+    """
+    if scored.probabilities is None or scored.classes is None:
+        raise ValueError("the metric needs class probabilities, which this model does not give")
+    given = np.asarray(scored.probabilities, dtype=np.float64)
+    if scored.classes == labels:
+        return given
+    found = np.zeros((len(given), len(labels)))
+    found[:, [labels.index(name) for name in scored.classes]] = given
+    return found
+
+
+def positive_place(labels: tuple[Any, ...], positive: Any) -> int:
+    """Return where the positive class stands among the labels; the last one unless another is named."""
+    return labels.index(positive) if positive is not None and positive in labels else len(labels) - 1
+
+
+def differing_rows(mine: Scored, theirs: Scored, labels: tuple[Any, ...], *, by_probability: bool) -> int:
+    """Return on how many rows the two models' answers are not the same; no `labels`: they are numbers."""
+    if by_probability and mine.probabilities is not None and theirs.probabilities is not None:
+        if mine.classes == theirs.classes:
+            return int((mine.probabilities != theirs.probabilities).any(axis=1).sum())
+        return len(mine.y_true)
+    said = [encode(one.prediction, labels) if labels else one.prediction for one in (mine, theirs)]
+    return int((np.asarray(said[0]) != np.asarray(said[1])).sum())

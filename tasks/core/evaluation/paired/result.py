@@ -1,0 +1,119 @@
+"""What a paired comparison concludes, and how it is concluded from resampled scores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from tasks.core.evaluation.bootstrap import Interval, percentile_interval
+from tasks.core.evaluation.verdicts import McNemar
+
+Floats = NDArray[np.float64]
+POWER = 0.8
+"""With which probability `needed_rows` would show the difference; Cohen (1988) calls it the usual choice."""
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same rows: each one's score, and the difference mine - theirs.
+
+    `p_better` is the confidence with which mine is better (one-sided; a bootstrap gives the share of
+    resamples it wins, a tie counting half). `method` names how the interval was made. `needed_rows` is how
+    many rows it would take, at this difference and this disagreement, to show mine to be better; None where
+    no number of rows would. `mcnemar` splits the rows that only one model labels rightly; None for numbers.
+    """
+
+    mine: Interval
+    theirs: Interval
+    difference: Interval
+    p_better: float
+    method: str = "bootstrap"
+    needed_rows: int | None = None
+    mcnemar: McNemar | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether scores and interval are numbers."""
+        return self.mine.is_known and self.difference.is_known
+
+
+def unknown(own: float = _NAN, other: float = _NAN, method: str = "none") -> Comparison:
+    """Return that it cannot be told, with the scores as far as they are known."""
+    gap = Interval(_NAN, _NAN, _NAN)
+    return Comparison(Interval(own, _NAN, _NAN), Interval(other, _NAN, _NAN), gap, _NAN, method)
+
+
+def concluded(
+    scores: tuple[float, float],
+    draws: Floats,
+    *,
+    rows: int,
+    differing: int,
+    confidence: float,
+    least: int | None = None,
+) -> Comparison:
+    """Return what the resampled scores of both models say of them.
+
+    Args:
+        scores: Mine and theirs on the rows themselves.
+        draws: One line per resample, mine and theirs beside each other; NaN where a resample has no score.
+        rows: How many rows were compared.
+        differing: On how many of them the models' answers differ. The others say nothing about which is
+            better, and a resample may win on three of three rows always: `p_better` is no more than the
+            sign of that many rows can show (mid-p), 1 - 0.5 ** (differing + 1).
+        confidence: Of the two-sided intervals.
+        least: Of a score within 0..1, rows of the rarest class: an interval without any width is widened to
+            what so few rows allow. None: left as it is.
+    """
+    gains = draws[:, 0] - draws[:, 1]
+    gap = percentile_interval(scores[0] - scores[1], gains, confidence, rows=rows)
+    mine, theirs = (percentile_interval(scores[i], draws[:, i], confidence, rows=rows) for i in (0, 1))
+    if not gap.is_known:
+        return unknown(*scores, method=f"bootstrap ({len(draws)} resamples)")
+    if least is not None:
+        mine, theirs = (_widened(one, least, confidence, 0.0) for one in (mine, theirs))
+        gap = _widened(gap, least, confidence, -1.0)
+    told = gains[np.isfinite(gains)]
+    won = float((told > 0).mean() + (told == 0).mean() / 2)
+    return Comparison(
+        *(mine, theirs, gap),
+        p_better=min(won, 1 - 0.5 ** (differing + 1)),
+        method=f"bootstrap ({len(draws)} resamples)",
+        needed_rows=needed_rows(gap.value, float(told.std()) * math.sqrt(rows), confidence),
+    )
+
+
+def needed_rows(difference: float, deviation: float, confidence: float) -> int | None:
+    """Return how many rows would show this difference at `confidence`, one-sided, with power 0.8.
+
+    `deviation` is the standard deviation of one row's part in the difference. None where the difference is
+    not above zero or not a number: no number of rows shows what is not there.
+
+    Source: the sample size of a one-sided test of a mean, for example Julious, Statistics in Medicine 23
+    (2004), section 3.
+
+    Example:
+        >>> needed_rows(0.01, 0.3, 0.95)
+        5565
+    """
+    if not (math.isfinite(difference) and math.isfinite(deviation)) or difference <= 0:
+        return None
+    rows = ((float(ndtri(confidence)) + float(ndtri(POWER))) * deviation / difference) ** 2
+    return max(2, math.ceil(rows)) if math.isfinite(rows) else None
+
+
+def without_exception(value: float, rows: int, confidence: float, lowest: float = 0.0) -> Interval:
+    """Return the interval of a score that never varied: as wide as `rows` equal outcomes allow."""
+    reach = 1 - ((1 - confidence) / 2) ** (1 / rows)
+    return Interval(value, max(lowest, value - reach), min(1.0, value + reach))
+
+
+def _widened(found: Interval, least: int, confidence: float, lowest: float) -> Interval:
+    if not found.is_known or found.high > found.low or not lowest <= found.value <= 1:
+        return found
+    return without_exception(found.value, least, confidence, lowest)

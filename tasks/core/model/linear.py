@@ -1,0 +1,43 @@
+"""The linear model that every challenger is also held against: if it is as good, the rest is not needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from tasks.core.importing import load_object
+from tasks.core.model.labels import labels_of
+from tasks.core.model.pipeline import build_pipeline
+from tasks.core.spec import ModelSpec
+
+LINEAR_ROWS = 20_000  # our choice: what a linear model learns, it has learnt by then
+_STEPS = 200  # of the optimiser: on scaled features more change nothing that a comparison would see
+_LINEAR = ("LinearSVC", "LinearSVR", "LinearDiscriminantAnalysis")
+
+
+def is_linear(spec: ModelSpec) -> bool:
+    """Tell whether the spec's own estimator is linear, so that another one would say nothing new."""
+    kind = load_object(spec.estimator.class_path, field="estimator.class")
+    return kind.__module__.startswith("sklearn.linear_model.") or kind.__name__ in _LINEAR
+
+
+def fit_linear(spec: ModelSpec, train: pd.DataFrame) -> Pipeline:
+    """Return a logistic or ridge regression of the spec's features, on at most 20,000 rows spread over time.
+
+    Args:
+        spec: The model; its preprocessing stays, only the estimator is another.
+        train: Labelled training rows by rising time.
+
+    Raises:
+        ValueError: when these rows cannot be fitted, for example because they hold one class only.
+    """
+    rows = train.iloc[:: -(-len(train) // LINEAR_ROWS) or 1]
+    kind = "LogisticRegression" if spec.task == "classification" else "Ridge"
+    params: dict[str, Any] = {"max_iter": _STEPS} if kind == "LogisticRegression" else {}
+    estimator = spec.estimator.model_copy(
+        update={"class_path": f"sklearn.linear_model.{kind}", "params": params, "search": {}}
+    )
+    model = build_pipeline(spec.model_copy(update={"estimator": estimator}))
+    return model.fit(rows[spec.features.all], labels_of(rows, spec))

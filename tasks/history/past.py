@@ -1,0 +1,144 @@
+"""Everything the store knows of a model's versions, read once per question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from tasks.core.errors import RegistryError
+from tasks.core.policy.served import SERVING
+from tasks.core.window import Window
+from tasks.store import catalog, ledger, lifecycle
+from tasks.store.catalog import VersionFacts
+from tasks.store.engine import reading
+from tasks.store.schema import checks
+
+_NOT_SERVING = {"waiting": "STAGING", "kept": "ARCHIVED", "refused": "ARCHIVED", "rejected": "ARCHIVED"}
+UNKNOWN_HERE = "python flows/history.py backfill --model {} reads it from the registry"
+
+
+@dataclass(frozen=True)
+class Past:
+    """A model's ledger in the order it was recorded, its versions by number and their stages."""
+
+    model: str
+    rows: tuple[ledger.LedgerRow, ...]
+    facts: Mapping[int, VersionFacts]
+    stages: Mapping[int, str]
+
+    @property
+    def moves(self) -> tuple[ledger.LedgerRow, ...]:
+        """The rows that changed which version serves."""
+        return tuple(row for row in self.rows if row.action in SERVING)
+
+    @property
+    def serving(self) -> int | None:
+        """The version that serves; None before the first promotion."""
+        return self.moves[-1].to_version if self.moves else None
+
+    @property
+    def numbers(self) -> list[int]:
+        """Every version that anything is known of, by rising number."""
+        named = {row.to_version for row in self.rows} | {row.from_version for row in self.rows}
+        return sorted({*self.facts, *(number for number in named if number is not None)})
+
+    def about(self, number: int) -> list[ledger.LedgerRow]:
+        """Return the rows that decided about this version, oldest first."""
+        return [row for row in self.rows if row.to_version == number]
+
+    def stage(self, number: int) -> str:
+        """Return the version's stage; where no move of it is on record, what the ledger says amounts to."""
+        if number in self.stages:
+            return self.stages[number]
+        if number == self.serving:
+            return "PRODUCTION"
+        rows = self.about(number)
+        if not rows:
+            return "CANDIDATE"
+        return _NOT_SERVING.get(rows[-1].action, "ARCHIVED")
+
+    def made_of(self, number: int) -> dict[str, Any]:  # Any: JSON
+        """Return the version's data and code, from the ledger where no facts are kept; empty without both."""
+        facts = self.facts.get(number)
+        if facts:
+            return {
+                "snapshot": facts.snapshot.get("sha256"),
+                "snapshot_path": facts.snapshot.get("path"),
+                "rows": facts.snapshot.get("rows"),
+                "window": str(Window(facts.window_start, facts.window_end)),
+                "commit": facts.git_commit,
+                "dirty": facts.dirty,
+                "lock": facts.lock_sha256,
+                "image": facts.image,
+                "digest": facts.digest,
+            }
+        kept = next((row.evidence for row in reversed(self.about(number)) if row.action in SERVING), {})
+        names = {"snapshot": "snapshot", "window": "train_window", "commit": "commit"}
+        found = {name: kept.get(key) for name, key in names.items()}
+        return {**found, "dirty": kept.get("dirty"), "digest": kept.get("digest")} if kept else {}
+
+    def known(self, number: int) -> VersionFacts:
+        """Return the facts of the version.
+
+        Raises:
+            RegistryError: when the catalog lacks it, or nothing at all is known of it.
+        """
+        facts = self.facts.get(number)
+        if facts is None:
+            todo = UNKNOWN_HERE.format(self.model) if number in self.numbers else self._which()
+            raise RegistryError(
+                f"version {number}, of which no facts are kept",
+                "a registered version",
+                todo,
+                model=self.model,
+            )
+        return facts
+
+    def _which(self) -> str:
+        numbers = self.numbers
+        return f"there are {len(numbers)}, {numbers[0]} to {numbers[-1]}" if numbers else "there is none yet"
+
+
+def read_past(engine: Engine, model: str) -> Past:
+    """Return what the store knows of the model.
+
+    Raises:
+        RegistryError: when nothing at all is known of a model of this name.
+    """
+    rows, facts = ledger.history(engine, model), catalog.all_facts(engine, model)
+    if not rows and not facts:
+        known = catalog.model_names(engine)
+        raise RegistryError(
+            f"no history of a model {model!r}",
+            f"one of {', '.join(known[:5])}" if known else "a model that was trained",
+            "check --model and EVERGREEN_STATE_DIR or EVERGREEN_STORE, or run the retrain flow",
+        )
+    by_number = {one.number: one for one in facts}
+    return Past(model, tuple(rows), by_number, lifecycle.stages(engine, model))
+
+
+def checks_behind(engine: Engine, model: str, run_id: str | None) -> list[dict[str, Any]]:  # Any: JSON
+    """Return what the check run of this id concluded, one entry per window and kind."""
+    if not run_id:
+        return []
+    asked = sa.select(checks).where(checks.c.model == model, checks.c.run_id == run_id).order_by(checks.c.id)
+    with reading(engine) as connection:
+        return [
+            {
+                "kind": row.kind,
+                "window": str(Window(row.window_start, row.window_end)),
+                "outcome": row.outcome,
+                "reason": row.summary.get("reason"),
+                "version": row.version,
+            }
+            for row in connection.execute(asked)
+        ]
+
+
+def row_as_json(row: ledger.LedgerRow) -> dict[str, Any]:  # Any: JSON
+    """Return a row of the ledger without its evidence."""
+    return {name: value for name, value in asdict(row).items() if name not in {"model", "evidence"}}

@@ -1,0 +1,101 @@
+"""Which version served at a moment, and which serve now: who let it, when, why, on what data and code."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from tasks.core.window import utc
+from tasks.history.answer import Answer, listed, short, shown_as, table
+from tasks.history.past import Past, read_past
+from tasks.store.catalog import model_names
+from tasks.store.ledger import LedgerRow
+
+
+def served(past: Past, at: datetime) -> Answer:
+    """Return which version served at this moment; before the first promotion that is none."""
+    moment = utc(at)
+    in_time = sorted(past.moves, key=lambda row: row.at)  # stable: of one moment the row recorded last counts
+    before = [row for row in in_time if row.at <= moment]
+    if not before:
+        first = f", the first promotion was {shown_as(in_time[0].at)}" if in_time else ""
+        return Answer(
+            {"model": past.model, "at": moment, "version": None},
+            (f"{past.model}: no version served at {shown_as(moment)}{first}",),
+        )
+    row = before[-1]
+    until = next((later.at for later in in_time[len(before) :]), None)
+    data = {"model": past.model, "at": moment, "until": until, **_served(past, row)}
+    head = f"{past.model}: version {row.to_version} served at {shown_as(moment)}"
+    since = f"{shown_as(row.at)} until {shown_as(until) if until else 'now'}"
+    return Answer(data, (head, *listed([("served", since), *_story(row), *made_lines(past, row.to_version)])))
+
+
+def production(engine: Engine) -> Answer:
+    """Return which version of every model serves now."""
+    found = []
+    for model in model_names(engine):
+        past = read_past(engine, model)
+        if past.moves:
+            facts = past.facts.get(past.moves[-1].to_version or 0)
+            more = {"metric": facts.metric, "promise": facts.promise} if facts else {}
+            found.append({"model": model, **_served(past, past.moves[-1]), **more})
+        else:
+            found.append({"model": model, "version": None})
+    rows = [
+        [
+            one["model"],
+            one["version"],
+            one.get("since"),
+            one.get("actor"),
+            one.get("metric"),
+            one.get("promise"),
+            short(one.get("commit")),
+            short(one.get("snapshot")),
+        ]
+        for one in found
+    ]
+    head = ["model", "version", "since", "by", "metric", "promised", "commit", "snapshot"]
+    return Answer(found, tuple(table(head, rows) if rows else ["no model is known here yet"]))
+
+
+def made_lines(past: Past, number: int | None) -> list[tuple[str, object]]:
+    """Return on what data and code a version was made, as facts to list."""
+    made = past.made_of(number or 0)
+    if not made:
+        return [("made of", "not known here")]
+    rows = f"{made['rows']} rows of " if made.get("rows") else ""
+    data = f"{rows}{made['window']}, snapshot {short(made['snapshot']) or 'unknown'}"
+    code = f"{short(made['commit']) or 'unknown commit'}{_dirty(made['dirty'])}"
+    if made.get("lock"):
+        code += f", lock {short(made['lock'])}"
+    return [("data", data), ("code", code), ("image", made.get("image"))]
+
+
+def _served(past: Past, row: LedgerRow) -> dict[str, Any]:  # Any: JSON
+    return {
+        "version": row.to_version,
+        "since": row.at,
+        "action": row.action,
+        "actor": row.actor,
+        "reason": row.reason,
+        "decision_id": row.decision_id,
+        "cause": row.cause,
+        "before": row.from_version,
+        **past.made_of(row.to_version or 0),
+    }
+
+
+def _story(row: LedgerRow) -> list[tuple[str, object]]:
+    words = {"promoted": "promoted", "rolled_back": "brought back"}[row.action]
+    instead = f" instead of version {row.from_version}" if row.from_version is not None else ""
+    cause = f"{row.decision_id} ({row.cause})" if row.cause else row.decision_id
+    return [(words, f"by {row.actor}{instead}"), ("because", row.reason), ("decision", cause)]
+
+
+def _dirty(dirty: object) -> str:
+    return {True: " with uncommitted changes", False: "", None: ", not known whether clean"}[
+        dirty if isinstance(dirty, bool) else None
+    ]
