@@ -16,13 +16,14 @@ from tasks.clock import now_or
 from tasks.core.dataset import Dataset
 from tasks.core.errors import RegistryError
 from tasks.core.model.bundle import Manifest
+from tasks.core.policy.stages import FILED
 from tasks.core.results import Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import catalog, registry, runs
+from tasks.store import catalog, lifecycle, registry, runs, succession
 from tasks.store.bundles import write_bundle
-from tasks.store.engine import open_store
+from tasks.store.engine import open_store, writing
 from tasks.store.locks import model_lock
 from tasks.store.mlflow_client import registry_errors
 from tasks.store.models import own_types
@@ -140,6 +141,7 @@ def register_version(
                     decision=decision,
                     as_of=as_of,
                     also=also,
+                    threads=place.threads,
                 )
             found = runs.upload_version(folder, manifest, settings=place, also=also)
             _note(found, manifest, place)
@@ -159,5 +161,9 @@ def register_version(
 
 
 def _note(version: Version, manifest: Manifest, place: Settings) -> None:
-    """Keep in the store what the version is made of."""
-    catalog.note_version(open_store(place), version, manifest, registered_at=now_or(None))
+    """Keep in the store what the version is made of, and that it is a candidate now."""
+    engine, now = open_store(place), now_or(None)
+    catalog.note_version(engine, version, manifest, registered_at=now)
+    why = lifecycle.Why("retrain", "registered", manifest.attempt, manifest.created)
+    with writing(engine, lock=lifecycle.lock_of(version.name)) as connection:
+        succession.file(connection, version.name, version.number, FILED["registered"], why)

@@ -16,6 +16,7 @@ from tasks.core.policy.approval import SILENCE, is_by_hand
 from tasks.core.policy.decision import cause_of, wanted_cause
 from tasks.core.policy.evidence import CheckOutcome, Evidence, HarmOutcome
 from tasks.core.policy.label_fault import suspect
+from tasks.core.policy.probation import is_auto_rollback
 from tasks.core.policy.standing import TRAINED
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration, utc
@@ -217,14 +218,19 @@ def _futile(rows: list[ledger.LedgerRow], cause: str | None, spec: ModelSpec, as
     since = as_of - parse_duration(spec.window.training)
     # What a person rejected helped no more than what the gate kept; the attempt behind it has the cause.
     rejected = {row.to_version for row in rows if row.action == "rejected" and row.actor != SILENCE}
+    # Nor did a version that had to go back by itself: its promotion ends no row of vain attempts.
+    failed = {row.from_version for row in rows if is_auto_rollback(row.decision_id)}
     count = 0
     for row in reversed(rows):
-        if row.action == "promoted" or row.at <= since:
+        helped = row.action == "promoted" and row.to_version not in failed
+        if helped or row.at <= since:
             break
         if is_by_hand(row.decision_id):
             continue
         same = (row.cause or cause_of(row.decision_id)) == cause
-        vain = row.action in {"kept", "refused"} or (row.action == "waiting" and row.to_version in rejected)
+        vain = row.action in {"kept", "refused", "promoted"} or (
+            row.action == "waiting" and row.to_version in rejected
+        )
         count += cause is not None and same and vain
     return count
 

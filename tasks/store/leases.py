@@ -19,8 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tasks.core.errors import RegistryError
 from tasks.core.window import utc
-from tasks.store.claims import is_gone
-from tasks.store.claims import this_process
+from tasks.store.claims import is_gone, this_process
 from tasks.store.engine import reading, writing
 from tasks.store.schema_versions import leases
 

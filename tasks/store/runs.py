@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.model.bundle import MANIFEST, SPEC, Manifest, digest_of
+from tasks.core.policy.stages import FILED
 from tasks.settings import Settings
+from tasks.store.mirror import TAG_STAGE
 from tasks.store.mlflow_client import experiment_id, open_client, registry_errors
 from tasks.store.registry import TAG_ATTEMPT, TAG_DIGEST, Version, as_version, downloaded, load_checked
 
@@ -160,7 +162,8 @@ def _rows(manifest: Manifest) -> dict[str, Any]:  # Any: text, or None where one
 
 
 def _tags(manifest: Manifest, digest: str) -> dict[str, str]:
-    tags = {TAG_ATTEMPT: manifest.attempt, TAG_DIGEST: digest, **lineage_tags(manifest)}
+    born = {TAG_ATTEMPT: manifest.attempt, TAG_DIGEST: digest, TAG_STAGE: FILED["registered"]}
+    tags = {**born, **lineage_tags(manifest)}
     return {key: value[:_LONGEST_PARAM] for key, value in tags.items()}
 
 
