@@ -1,4 +1,4 @@
-"""Promote: a person looks at what waits, and approves or rejects it by name and with a reason."""
+"""Promote: a person looks at what waits, approves or rejects it by name, or freezes new trusted rows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
 from tasks.notify import settle
 from tasks.publish import publish_decision
+from tasks.renewal import renew_anchor, renewed
 from tasks.waiting import as_state, look_at_waiting, publish_waiting
 
 
@@ -36,21 +37,24 @@ def _run_name() -> str:
 )
 def promote(
     spec: ModelSpec = ABOUT_MODEL,
-    verdict: Literal["look", "approve", "reject"] = "look",
+    verdict: Literal["look", "approve", "reject", "renew_anchor"] = "look",
     version: Version = None,
     reason: Reason = "",
     actor: Actor = "",
     as_of: AsOf = None,
 ) -> State[Any]:
-    """Show what waits for approval, or approve or reject one version; only approving moves the champion.
+    """Show what waits for approval, approve or reject a version, or freeze new trusted rows.
+
+    Only approving moves the champion.
 
     Args:
         spec: The model, as written under `definitions.models`.
-        verdict: `look` changes nothing; `approve` lets the version serve; `reject` ends its waiting.
-        version: Which version. A look takes the newest that waits where none is given; to approve and to
-            reject it is needed. Approving takes any registered one.
-        reason: Why; kept in the ledger. Needed to approve and to reject.
-        actor: Who decides; kept in the ledger. Needed to approve and to reject.
+        verdict: `look` changes nothing; `approve` lets the version serve; `reject` ends its waiting;
+            `renew_anchor` freezes rows that the version has not learnt from as the trusted ones.
+        version: Which version. A look takes the newest that waits where none is given, a renewal the
+            champion; to approve and to reject it is needed. Approving takes any registered one.
+        reason: Why; kept in the ledger. Needed but for a look.
+        actor: Who decides; kept in the ledger. Needed but for a look.
         as_of: The moment to act as if it were, not before the newest row of the ledger; default: now.
     """
     moment = now_or(as_of)
@@ -58,6 +62,8 @@ def promote(
         shelf = look_at_waiting(spec, version)
         publish_waiting(spec, shelf)
         return as_state(shelf)
+    if verdict == "renew_anchor":
+        return renewed(spec, renew_anchor(spec, version, actor=actor, reason=reason, as_of=moment))
     rule = approve if verdict == "approve" else reject
     ruling = rule(spec, version, actor=actor, reason=reason, as_of=moment)
     if ruling.action == "promoted":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from datetime import datetime
 from pathlib import Path
 
@@ -28,8 +27,7 @@ from tasks.settings import Settings
 from tasks.store import anchors, ledger, registry
 from tasks.store.engine import open_store
 from tasks.store.models import load_model, own_types
-from tasks.store.s3 import filesystem
-from tasks.store.snapshots import keep_snapshot
+from tasks.store.snapshots import keep_snapshot, local_snapshot
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)
@@ -165,34 +163,9 @@ def _ref(
 
 def _local(row: anchors.AnchorRow, place: Settings) -> str:
     """Return where the rows lie on this machine, in a file of the right digest."""
-    if not row.path.startswith("s3://"):
-        # A place may be mounted elsewhere since: its artifact root is where its snapshots are.
-        moved = Path(place.artifact_root, "snapshots", f"{row.sha256}.parquet")
-        path = Path(row.path) if Path(row.path).is_file() or not moved.is_file() else moved
-        _expect(row, path.read_bytes())
-        return str(path)
-    kept = place.root / "anchors" / f"{row.sha256}.parquet"
-    if not kept.is_file() or hashlib.sha256(kept.read_bytes()).hexdigest() != row.sha256:
-        files, path_there = filesystem(row.path, place)
-        with files.open_input_stream(path_there) as stored:
-            data = stored.read()
-        _expect(row, data)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = kept.with_name(f".{kept.name}.{os.getpid()}.part")
-        draft.write_bytes(data)
-        draft.replace(kept)
+    todo = "restore them, or renew the anchor with a reason"
+    kept = local_snapshot(row.path, row.sha256, place.root / "anchors", place, model=row.model, todo=todo)
     return str(kept)
-
-
-def _expect(row: anchors.AnchorRow, data: bytes) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != row.sha256:
-        raise RegistryError(
-            f"rows with digest {found[:12]}…, fixed as {row.sha256[:12]}…",
-            "the rows that were fixed",
-            "restore them, or renew the anchor with a reason",
-            model=row.model,
-        )
 
 
 def _keeper(spec: ModelSpec, row: anchors.AnchorRow, place: Settings) -> ChampionRef | None:

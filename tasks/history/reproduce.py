@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from tasks.history.past import UNKNOWN_HERE
 from tasks.settings import Settings
 from tasks.store import anchors, catalog
 from tasks.store.engine import open_store
+from tasks.store.snapshots import local_snapshot
 
 if TYPE_CHECKING:
     from tasks.core.model.bundle import Manifest
@@ -127,37 +127,8 @@ def _other_code(model: str, number: int, manifest: Manifest, differs: list[str])
 def _rows(manifest: Manifest, scratch: Path, settings: Settings) -> Dataset:
     """Return the rows it was trained on, as a file whose digest was checked."""
     path, sha256 = (str(manifest.snapshot.get(name) or "") for name in ("path", "sha256"))
-    local = _fetched(path, sha256, scratch, settings, model=manifest.model)
+    local = local_snapshot(path, sha256, scratch, settings, model=manifest.model)
     return Dataset(str(local), int(manifest.snapshot.get("rows") or 0), sha256, manifest.train_window)
-
-
-def _fetched(kept: str, sha256: str, scratch: Path, settings: Settings, *, model: str) -> Path:
-    """Return a local file with these rows; where they were kept elsewhere, a copy in `scratch`."""
-    local = Path(kept)
-    try:
-        if kept.startswith("s3://"):
-            from tasks.store.s3 import filesystem
-
-            local = scratch / f"{sha256}.parquet"
-            files, path = filesystem(kept, settings)
-            with files.open_input_stream(path) as source, local.open("wb") as target:
-                shutil.copyfileobj(source, target)
-        elif not local.is_file():  # the state folder may have been moved as a whole
-            local = Path(settings.artifact_root, *local.parts[-2:])
-        with local.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as err:
-        raise RegistryError(
-            f"rows that cannot be read ({type(err).__name__})",
-            f"the file with digest {sha256[:12]}…",
-            "restore the artifact root",
-            model=model,
-        ) from err
-    if found != sha256:
-        raise RegistryError(
-            f"rows with digest {found[:12]}…", f"{sha256[:12]}…", "restore the artifact root", model=model
-        )
-    return local
 
 
 def _champion(manifest: Manifest, mode: str, settings: Settings) -> dict[str, Any]:
@@ -186,7 +157,7 @@ def _anchor(version: Version, manifest: Manifest, scratch: Path, settings: Setti
             "use the store that the version was made with",
             model=version.name,
         )
-    path = _fetched(rows[0].path, rows[0].sha256, scratch, settings, model=version.name)
+    path = local_snapshot(rows[0].path, rows[0].sha256, scratch, settings, model=version.name)
     return {"anchor_path": str(path)}
 
 

@@ -44,6 +44,53 @@ def keep_snapshot(dataset: Dataset, *, settings: Settings | None = None) -> Data
     return replace(dataset, path=target)
 
 
+def local_snapshot(
+    path: str,
+    sha256: str,
+    folder: Path,
+    settings: Settings,
+    *,
+    model: str,
+    todo: str = "restore the artifact root",
+) -> Path:
+    """Return a file of this machine with the rows of this digest; from S3 they are copied into `folder`.
+
+    Raises:
+        RegistryError: when the rows are gone, cannot be read, or have another digest. `todo` is its advice.
+    """
+    try:
+        local = _found_here(path, sha256, folder, settings)
+        with local.open("rb") as handle:
+            found = hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as err:
+        raise RegistryError(
+            f"rows that cannot be read ({type(err).__name__})",
+            f"the file with digest {sha256[:12]}…",
+            todo,
+            model=model,
+        ) from err
+    if found != sha256:
+        raise RegistryError(f"rows with digest {found[:12]}…", f"{sha256[:12]}…", todo, model=model)
+    return local
+
+
+def _found_here(path: str, sha256: str, folder: Path, settings: Settings) -> Path:
+    if not path.startswith("s3://"):
+        # A place may be mounted elsewhere since: its artifact root is where its snapshots are.
+        moved = Path(settings.artifact_root, "snapshots", f"{sha256}.parquet")
+        return Path(path) if Path(path).is_file() or not moved.is_file() else moved
+    kept = folder / f"{sha256}.parquet"
+    if kept.is_file() and hashlib.sha256(kept.read_bytes()).hexdigest() == sha256:
+        return kept
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+    files, there = filesystem(path, settings)
+    with files.open_input_stream(there) as source, draft.open("wb") as target:
+        shutil.copyfileobj(source, target)
+    draft.replace(kept)
+    return kept
+
+
 def _keep_local(dataset: Dataset, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
