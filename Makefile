@@ -28,11 +28,13 @@ down: ## end what `make up` runs, and nothing else
 test: $(VENV)/dev ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-bench: $(VENV)/dev ## measure: speed, false alarms and power of drift checks, then events on a real server (hours; see bench/README.md)
+bench: $(VENV)/dev ## measure: drift checks, the gate, registration, events on a real server (hours; see bench/README.md)
 	$(BIN)/python -m bench.profile_speed
 	$(BIN)/python -m bench.false_alarms
 	$(BIN)/python -m bench.speed_beside_peers
 	$(BIN)/python -m bench.alarms_beside_peers --out .evergreen/bench
+	$(BIN)/python -m bench.gate
+	$(BIN)/python -m bench.registration
 	$(BIN)/python -m pytest -q -s -m slow
 
 check: $(VENV)/dev ## formatting, lint and types

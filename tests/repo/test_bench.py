@@ -46,6 +46,21 @@ def test_a_bench_explains_itself(module: str) -> None:
     assert "--environments" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("module", "option"), [("bench.gate", "--repetitions"), ("bench.registration", "--rows")]
+)
+def test_a_bench_without_peers_explains_itself(module: str, option: str) -> None:
+    done = run("-m", module, "--help")
+    assert done.returncode == 0, done.stderr
+    assert option in done.stdout
+
+
+def test_the_cost_of_the_gate_is_told_with_its_correctness() -> None:
+    lines = figures(run("-m", "bench.gate", "--rows", "500", "--resamples", "100", "--only", "gate_seconds"))
+    assert {line["metric"] for line in lines} >= {"accuracy", "f1", "roc_auc", "neg_log_loss"}
+    assert all(line["agrees"] and line["rows"] == 500 for line in lines)
+
+
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_a_runner_explains_itself_without_its_peer(runner: str) -> None:
     done = run("-P", f"bench/peers/{runner}", "--help")
