@@ -105,7 +105,7 @@ def _defaults(place: Place) -> dict[str, Any]:  # Any: JSON
         "env": {
             "EVERGREEN_ARTIFACTS": f"s3://{place.bucket}/{place.prefix}",
             "EVERGREEN_LAUNCH": "event",
-            "EVERGREEN_IMAGE_DIGEST": place.image.partition("@")[2],  # empty where the image is named by a tag
+            "EVERGREEN_IMAGE_DIGEST": place.image.partition("@")[2],  # empty: named by a tag
             "EVERGREEN_STATE_DIR": "/tmp/evergreen",  # noqa: S108 -- the task's own disk, gone with it
             "EVERGREEN_THREADS": str(max(1, place.cpu // 1024)),
             "AWS_REGION": place.region,

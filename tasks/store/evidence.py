@@ -218,12 +218,12 @@ def _futile(rows: list[ledger.LedgerRow], cause: str | None, spec: ModelSpec, as
     since = as_of - parse_duration(spec.window.training)
     # What a person rejected helped no more than what the gate kept; the attempt behind it has the cause.
     rejected = {row.to_version for row in rows if row.action == "rejected" and row.actor != SILENCE}
-    # Nor did a version that had to go back by itself: its promotion ends no row of vain attempts.
-    failed = {row.from_version for row in rows if is_auto_rollback(row.decision_id)}
+    # Nor did a version that had to go back by itself: its promotion does not end a row of vain attempts.
+    failed: set[int | None] = set()
     count = 0
     for row in reversed(rows):
-        helped = row.action == "promoted" and row.to_version not in failed
-        if helped or row.at <= since:
+        failed |= {row.from_version} if is_auto_rollback(row.decision_id) else set()
+        if row.at <= since or (row.action == "promoted" and row.to_version not in failed):
             break
         if is_by_hand(row.decision_id):
             continue

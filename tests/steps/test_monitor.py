@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from tasks.core.policy.decision import decide, decision_id
+from tasks.core.policy.probation import auto_rollback_id
 from tasks.core.window import Window
 from tasks.monitor import gather_evidence, realised_performance
 from tasks.settings import Settings
@@ -185,6 +186,20 @@ def test_two_futile_retrainings_for_one_cause_stop_the_third_and_call_a_person(e
     ended(engine, "decay", 2, "kept")
     stopped = decide(gathered(settings, 4), SPEC)
     assert (stopped.kind, stopped.guards, stopped.escalate) == ("SKIP", ("futility",), True)
+
+
+def test_a_promotion_that_went_back_by_itself_was_vain_too(engine, settings) -> None:
+    for number in (1, 2, 3):
+        check(engine, "performance", number, "drift")
+    ended(engine, "decay", 1, "kept")
+    ended(engine, "decay", 2, "promoted")
+    assert gathered(settings, 3).futile == 0
+    went_back = auto_rollback_id(2, "train-decay-2")
+    ledger.record(
+        engine, model=SPEC.name, decision_id=went_back, action="rolled_back", from_version=2, to_version=1,
+        actor="monitor", reason="2 of 3 windows below the promise", at=week(2).end + timedelta(hours=1),
+    )  # fmt: skip
+    assert gathered(settings, 3).futile == 2
 
 
 def test_a_promotion_or_a_whole_training_window_ends_futility(engine, settings) -> None:
