@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
@@ -36,7 +37,7 @@ class Access:
         self._engine = engine
         self._open = open_without_keys
         self._rate = _Rate(per_minute) if per_minute else None
-        self._keys: list[Key] = []
+        self._keys: list[Key] | None = None
         self._looked = -_LOOK_SECONDS
         self._lock = threading.Lock()
 
@@ -46,6 +47,8 @@ class Access:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return  # no other kind of connection is served
+        if scope["path"] not in OPEN and self._is_due():
+            await asyncio.to_thread(self._look)  # a store that does not answer must not stop the others
         refusal = self._refusal(scope)
         await (refusal(scope, receive, send) if refusal else self._app(scope, receive, send))
 
@@ -53,9 +56,8 @@ class Access:
         path = scope["path"]
         if path in OPEN:
             return None
-        try:
-            given, known = _given(dict(scope["headers"])), self._known()
-        except (SQLAlchemyError, WorkflowError):  # whose key it is cannot be told: nobody is let in
+        given, known = _given(dict(scope["headers"])), self._keys
+        if known is None:  # whose key it is cannot be told: nobody is let in
             return _no(503, "the store of keys does not answer", **{"Retry-After": "5"})
         if not known and self._open:
             who = str((scope.get("client") or ("?",))[0])
@@ -72,12 +74,20 @@ class Access:
             return _no(429, f"too many requests; ask again in {seconds} s", **{"Retry-After": seconds})
         return None
 
-    def _known(self) -> list[Key]:
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._looked >= _LOOK_SECONDS
+
+    def _look(self) -> None:
+        """Read the keys; while the store does not answer, those read last count. One look at a time."""
         with self._lock:
-            if time.monotonic() - self._looked >= _LOOK_SECONDS:
+            if not self._is_due():
+                return
+            try:
                 self._keys = all_keys(self._engine)
-                self._looked = time.monotonic()
-            return self._keys
+            except (SQLAlchemyError, WorkflowError):
+                pass
+            finally:
+                self._looked = time.monotonic()  # a failure too, or every request would wait for the store
 
 
 _ASK = {"WWW-Authenticate": "Bearer"}

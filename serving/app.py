@@ -91,6 +91,8 @@ def create_app(
     def ready() -> JSONResponse:
         """Say whether every model has a version that answers."""
         lacking = {name: one.trouble for name, one in holders.items() if one.current is None}
+        if not app.state.recorder.is_alive:
+            lacking["prediction log"] = "it has ended; start the app again"
         return JSONResponse({"ready": not lacking, "waiting_for": lacking}, 503 if lacking else 200)
 
     @app.get("/models")

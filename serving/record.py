@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DataError
 
 from tasks.core.errors import StoreError
 from tasks.store.engine import insert_new, writing
@@ -59,6 +60,11 @@ class Recorder:
             ) from err
         return done
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is recorded will be written."""
+        return self._is_open and self._thread.is_alive()
+
     def close(self) -> None:
         """Write what waits, then end."""
         self._is_open = False
@@ -82,19 +88,39 @@ class Recorder:
             if is_last:
                 return
 
-    def _write(self, together: list[tuple[Sequence[Record], Future[None]]]) -> None:
+    def _write(self, given: list[tuple[Sequence[Record], Future[None]]]) -> None:
+        # Whoever has given up waiting is left out; from here on nobody can.
+        together = [one for one in given if one[1].set_running_or_notify_cancel()]
         try:
-            with writing(self._engine) as connection:
-                insert_new(connection, predictions, [row for rows, _ in together for row in rows])
+            self._commit([row for rows, _ in together for row in rows])
+        except DataError:  # a row that the database cannot take is its request's fault, nobody else's
+            for one in together:
+                self._write_alone(*one)
+            return
         except Exception as err:  # whatever it is, those who wait are told and the thread goes on
             self.failed += len(together)
             for _, done in together:
                 done.set_exception(_not_kept(err))
             return
-        self.commits += 1
-        self.written += sum(len(rows) for rows, _ in together)
         for _, done in together:
             done.set_result(None)
+
+    def _write_alone(self, rows: Sequence[Record], done: Future[None]) -> None:
+        try:
+            self._commit(rows)
+        except Exception as err:
+            self.failed += 1
+            done.set_exception(_not_kept(err))
+        else:
+            done.set_result(None)
+
+    def _commit(self, rows: Sequence[Record]) -> None:
+        if not rows:
+            return
+        with writing(self._engine) as connection:
+            insert_new(connection, predictions, list(rows))
+        self.commits += 1
+        self.written += len(rows)
 
 
 def _not_kept(err: Exception) -> StoreError:

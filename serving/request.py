@@ -95,6 +95,13 @@ class RowChecker:
         return found
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:  # Postgres keeps no such text
+        raise ValueError("text without a NUL is needed")
+    return text
+
+
+_TEXT = Annotated[str, Field(max_length=_LONGEST_TEXT), AfterValidator(_without_nul)]
 _WORDS = {
     "missing": "this field is missing (null says that a value is not known)",
     "extra_forbidden": "the model knows no such field",
@@ -124,8 +131,8 @@ def row_model(spec: ModelSpec) -> type[BaseModel]:
 
 
 def _identity(spec: ModelSpec) -> list[tuple[str, Any]]:
-    text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
-    return [(spec.source.key, text | int), (spec.source.timestamp, Annotated[text, AfterValidator(_moment)])]
+    moment = Annotated[_TEXT, AfterValidator(_moment)]
+    return [(spec.source.key, _TEXT | int), (spec.source.timestamp, moment)]
 
 
 def _number(rule: ColumnRule) -> Any:  # Any: an annotated type
@@ -144,11 +151,9 @@ def _category(rule: ColumnRule) -> Any:  # Any: an annotated type
         "boolean": bool,
         "integer": int,
         "number": float,
-        "string": Annotated[str, Field(max_length=_LONGEST_TEXT)],
-        None: bool | int | Annotated[float, Field(allow_inf_nan=False)] | Annotated[
-            str, Field(max_length=_LONGEST_TEXT)
-        ],
-    }  # fmt: skip
+        "string": _TEXT,
+        None: bool | int | Annotated[float, Field(allow_inf_nan=False)] | _TEXT,
+    }
     kind = kinds[rule.dtype]
     if rule.matches is not None:
         kind = Annotated[kind, BeforeValidator(_matching(rule.matches))]

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
 
 from serving import __main__ as command
 from serving import access, keys
@@ -97,6 +98,24 @@ def test_a_revoked_key_ends_within_the_look(
     assert client.get("/models", headers=headers).status_code == 200
     assert revoke_key(open_store(guarded), "brief", at=NOW)
     assert client.get("/models", headers=headers).status_code == 401
+
+
+def test_a_store_that_does_not_answer_lets_nobody_new_in_and_stops_nobody_known(
+    guarded: Settings, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(engine: object) -> list[object]:
+        raise SQLAlchemyError("no answer")
+
+    monkeypatch.setattr(access, "_LOOK_SECONDS", 0.0)
+    headers = {"X-API-Key": given["ann"]}
+    with running(create_app(["churn"], guarded)) as client:
+        assert client.get("/models", headers=headers).status_code == 200
+        monkeypatch.setattr(access, "all_keys", silent)
+        assert client.get("/models", headers=headers).status_code == 200
+        assert client.get("/models").status_code == 401
+    with running(create_app(["churn"], guarded)) as client:
+        assert client.get("/models", headers=headers).status_code == 503
+        assert client.get("/health").status_code == 200
 
 
 def test_no_key_stands_anywhere_in_the_store(guarded: Settings, given: dict[str, str]) -> None:

@@ -99,6 +99,8 @@ def test_a_row_with_its_key_and_time_is_found_by_them(
         ({**ROW, "spend": -1}, "spend", "greater than or equal to 0"),
         ({**ROW, "plan": "gold"}, "plan", "one of ['basic', 'pro', 'team']"),
         ({**ROW, "event_time": "2026-02-01T10:00:00"}, "event_time", "time with its zone"),
+        ({**ROW, "region": "a\0b"}, "region", "without a NUL"),
+        ({**ROW, "event_id": "a\0b"}, "event_id", "without a NUL"),
         ([1, 2], None, "a row is an object"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DataError
 
 from serving import record
 from serving.record import Recorder
@@ -108,3 +109,40 @@ def test_a_failed_commit_is_told_to_all_who_waited_and_the_next_one_works(
     recorder.close()
     assert list(predictions.read(open_store(place), "churn", DAY)["prediction_id"]) == ["b"]
     assert (recorder.failed, recorder.written) == (1, 1)
+
+
+def test_a_row_that_the_database_cannot_take_fails_alone(
+    place: Settings, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = record.insert_new
+
+    def picky(connection: Connection, table: Any, rows: list[dict[str, Any]]) -> int:
+        if any(one["row_key"] == "bad" for one in rows):
+            raise DataError("insert", {}, ValueError("NUL"))
+        return real(connection, table, rows)
+
+    monkeypatch.setattr(record, "insert_new", picky)
+    recorder = Recorder(open_store(place))
+    given = {name: recorder.record([row(name)]) for name in ("first", "good", "bad", "other")}
+    gate.set()
+    recorder.close()
+    assert [name for name, one in given.items() if one.exception(0) is None] == ["first", "good", "other"]
+    with pytest.raises(StoreError, match="DataError"):
+        given["bad"].result(0)
+    assert set(predictions.read(open_store(place), "churn", DAY)["row_key"]) == {"first", "good", "other"}
+
+
+def test_somebody_who_gives_up_waiting_does_not_end_the_log(place: Settings, gate: threading.Event) -> None:
+    recorder = Recorder(open_store(place))
+    first = recorder.record([row("a")])
+    while recorder._waiting.qsize():
+        pass
+    gone, stays = recorder.record([row("gone")]), recorder.record([row("stays")])
+    assert gone.cancel()
+    gate.set()
+    stays.result(30)
+    assert first.done()
+    assert recorder.is_alive
+    recorder.close()
+    assert not recorder.is_alive
+    assert set(predictions.read(open_store(place), "churn", DAY)["row_key"]) == {"a", "stays"}
