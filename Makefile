@@ -13,7 +13,7 @@ export DO_NOT_TRACK = true
 help: ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
-demo: $(VENV)/run ## replay a simulated year through the real flows; writes .evergreen/demo/report.html
+demo: $(VENV)/run ## replay a simulated year through the real flows; writes .evergreen/replay/demo/report.html
 	$(BIN)/python flows/replay.py --model demo --simulate year
 
 up: $(VENV)/run ## Prefect server, worker and MLflow on this machine, with the deployments; Ctrl-C ends them (ARGS=--detach)

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import SpecError, WorkflowError
 
 if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
     from tasks.settings import Settings
 
+EXAMPLE = """example:
+  python -m serving.keys add shop --role predict
+  curl -H "X-API-Key: $KEY" -H "Content-Type: application/json" http://127.0.0.1:8000/predict/churn \\
+       -d '{"rows": [{"tenure": 12, "spend": 30.5, "plan": "basic", "region": "north"}]}'
+A row may also carry its key and timestamp, by which a later label finds its prediction. While no key exists,
+everything is open on loopback; /metrics and whatever is not named here need a key of role admin."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -20,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m serving",
         description="Serve the champions of these models; every answer is in the store before it is given.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--models", nargs="+", required=True, metavar="NAME", help="registered model names")
     parser.add_argument(
@@ -50,10 +63,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WorkflowError as err:
         sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return 2
-    sys.stdout.write(f"serving {', '.join(args.models)} at http://{args.host}:{args.port}\n")
-    sys.stdout.flush()
-    uvicorn.run(app, host=args.host, port=args.port, log_level="warning", access_log=False)
+    config = uvicorn.Config(app, host=args.host, port=args.port, log_level="warning", access_log=False)
+    server = uvicorn.Server(config)
+    threading.Thread(target=_tell, args=(server, app, args), daemon=True).start()
+    server.run()
     return 0
+
+
+def _tell(server: uvicorn.Server, app: FastAPI, args: argparse.Namespace) -> None:
+    """Say where the app is once it listens, and which model has nothing to answer with."""
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.05)
+    lines = [f"serving {', '.join(args.models)} at http://{args.host}:{args.port} (docs at /docs)"]
+    lines += [f"{one.name}: {one.trouble}" for one in app.state.holders.values() if one.trouble]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
 
 
 def _need_a_key(place: Settings) -> None:

@@ -66,7 +66,7 @@ class Access:
             if role is None:
                 return _no(401, "a key is needed: X-API-Key, or Authorization: Bearer", **_ASK)
             if not may(role, path):
-                return _no(403, f"a key of role {role} may not do this")
+                return _no(403, f"a key of role {role} may not do this; a key of role admin may")
             who = digest_of_key(given)
         wait = self._rate.wait(who, time.monotonic()) if self._rate else 0.0
         if wait:

@@ -85,7 +85,7 @@ class RowChecker:
         found = []
         for one in err.errors(include_url=False, include_context=False, include_input=False):
             field = str(one["loc"][0]) if one["loc"] else None
-            told = _WORDS.get(one["type"], one["msg"])
+            told = _WORDS.get(one["type"], one["msg"].removeprefix("Value error, "))
             if one["type"] == "missing" and field in renames:
                 told += f"; {renames[field]!r} looks like it"
             if one["type"] == "extra_forbidden":

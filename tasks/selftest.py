@@ -38,7 +38,7 @@ _KNOWN = {
     "worse": Knowledge((0, 2), 3.0),
     "guess": Knowledge(guesses=True),
 }
-_SHOWN = 120  # characters of a reason in the table
+_SHOWN = 90  # characters of a reason in the table
 _NOT_BETTER = ("keep", "undecided")
 
 
@@ -73,12 +73,14 @@ class SelfTest:
         lines = [("", "planted", "right", "gate said", "because")]
         for trial in self.trials:
             mark = "ok" if trial.ok else "WRONG"
-            lines.append(
-                (mark, trial.name, " or ".join(trial.expected), trial.outcome, trial.reason[:_SHOWN])
-            )
+            lines.append((mark, trial.name, " or ".join(trial.expected), trial.outcome, _short(trial.reason)))
         widths = [max(len(line[column]) for line in lines) for column in range(4)]
         cells = ([f"{cell:<{width}}" for cell, width in zip(line[:4], widths, strict=True)] for line in lines)
         return "\n".join("  ".join([*row, line[4]]) for row, line in zip(cells, lines, strict=True))
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= _SHOWN else reason[: _SHOWN - 1].rsplit(" ", 1)[0] + " …"
 
 
 def run_self_test(spec: ModelSpec, args: argparse.Namespace) -> None:
@@ -89,7 +91,10 @@ def run_self_test(spec: ModelSpec, args: argparse.Namespace) -> None:
     """
     del args
     found = self_test(spec)
-    sys.stdout.write(f"{found.table()}\n{found.rows} rows, {found.metric}, {found.seconds:.1f} s\n")
+    sys.stdout.write(
+        f"{found.table()}\n{found.rows} made-up rows, judged on {found.metric} by the gate of "
+        f"{spec.name}, {found.seconds:.1f} s\n"
+    )
     wrong = [trial.name for trial in found.trials if not trial.ok]
     if wrong:
         raise WorkflowError(

@@ -69,6 +69,10 @@ class ModelSpec(Part):
             raise ValueError(f"key, timestamp and label must be three columns, none a feature; found {marks}")
         _check_rules(self)
         check_metric(self.metric, self.task)
+        if self.task == "regression" and self.gate.value.outcomes:
+            raise ValueError(
+                "gate.value.outcomes names labels, and a regression has none: use gate.value.function"
+            )
         if self.task == "regression" and self.estimator.class_path == Estimator().class_path:
             raise ValueError("task regression with a classifier: name a regressor under estimator.class")
         return self
