@@ -23,6 +23,7 @@ from tasks.cli import run_flow
 from tasks.core.errors import PromotionRefused, WorkflowError
 from tasks.core.form import ABOUT_MODEL, AsOf, DecisionId, DryRun, Force, Reason
 from tasks.core.policy.approval import approval_cause
+from tasks.core.results import Trained
 from tasks.core.spec import ModelSpec
 from tasks.deployer import announce_promotion
 from tasks.evaluate import evaluate_pair
@@ -33,13 +34,16 @@ from tasks.notify import settle, tell
 from tasks.publish import publish_comparison, publish_decision, publish_validation
 from tasks.reference import profile_reference
 from tasks.register import (
+    ChampionInfo,
     Registered,
     champion,
     file_version,
     find_registered,
     move_champion,
+    note_registered,
     register_version,
     save_snapshot,
+    unseen_rows,
 )
 from tasks.selftest import run_self_test
 from tasks.train import train_challenger
@@ -98,6 +102,7 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
         if dry_run:
             why = f"version {earlier.version.number} of an earlier run is still to be ended: {earlier.why}"
             return end(spec, attempt, "dry run", why, dry_run=True)
+        complete(spec, attempt, earlier, incumbent)
         return finish(spec, attempt, earlier, fetch_training(spec, earlier.as_of))
 
     fetched = fetch_training(spec, attempt.as_of)
@@ -139,17 +144,35 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
         spec, attempt.id, trained, evaluated, reference, snapshot, attempt.decision, as_of=attempt.as_of
     )
     made = find_registered(spec, attempt.id)
-    if anchor is None and (made.promote or made.ask):
-        fix_anchor(
-            spec,
-            trained,
-            version=made.version.number,
-            actor="retrain",
-            reason="the first rows no version has learnt from",
-            as_of=attempt.at,
-            champion=incumbent.ref if incumbent else None,
-        )
+    if anchor is None and made.promote:  # never from rows that the gate itself doubts
+        fix_first_anchor(spec, attempt, made, trained, incumbent)
     return finish(spec, attempt, made, fetched)
+
+
+def complete(spec: ModelSpec, attempt: Attempt, earlier: Registered, incumbent: ChampionInfo | None) -> None:
+    """Do what the run that registered this version had yet to do before its end, where it did not."""
+    note_registered(spec, earlier.version)
+    # Once another champion serves, nobody knows here which of the rows that one has learnt from.
+    is_as_then = earlier.champion_version == (incumbent.version if incumbent else None)
+    if not is_as_then or not earlier.promote or current_anchor(spec) is not None:
+        return
+    if trained := unseen_rows(spec, earlier.version):
+        fix_first_anchor(spec, attempt, earlier, trained, incumbent)
+
+
+def fix_first_anchor(
+    spec: ModelSpec, attempt: Attempt, made: Registered, trained: Trained, incumbent: ChampionInfo | None
+) -> None:
+    """Freeze rows that neither this version nor the one it was compared with has learnt from."""
+    fix_anchor(
+        spec,
+        trained,
+        version=made.version.number,
+        actor="retrain",
+        reason="the first rows no version has learnt from",
+        as_of=attempt.at,
+        champion=incumbent.ref if incumbent else None,
+    )
 
 
 def finish(spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched) -> State[Any]:

@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.dataset import Dataset
-from tasks.core.errors import RegistryError, WorkflowError
+from tasks.core.errors import PromotionRefused, RegistryError, WorkflowError
 from tasks.core.model.anchoring import choose_anchor
 from tasks.core.model.answers import answers_to
 from tasks.core.model.bundle import ChampionRef
@@ -84,7 +84,8 @@ def fix_anchor(
 ) -> AnchorRef | None:
     """Return the model's anchor, fixed now from the version's holdout where there is none; None: none can be.
 
-    An anchor that stands is left alone, unless `renew`, which is a recorded act: the new revision keeps who
+    Its rows have every column that the spec names, or a model of this spec could never be judged on them. An
+    anchor that stands is left alone, unless `renew`, which is a recorded act: the new revision keeps who
     asked for it and why. What the version scores on the rows is noted for later versions to be held against.
 
     Args:
@@ -100,6 +101,7 @@ def fix_anchor(
         settings: This place.
 
     Raises:
+        PromotionRefused: when `renew` and the holdout makes no anchor.
         RegistryError: when the rows cannot be kept.
         StoreError: when the store does not answer.
     """
@@ -110,15 +112,16 @@ def fix_anchor(
     standing = anchors.current(engine, spec.name)
     if standing is not None and not renew:
         return _ref(standing, standing.path)
-    try:
-        holdout = pd.read_parquet(trained.holdout_path)
-    except (OSError, ValueError) as err:  # swept away since: a later version fixes the anchor from its own
-        log.info("%s: no anchor fixed, the holdout cannot be read (%s)", spec.name, type(err).__name__)
-        return None
-    since = utc(champion.train_end) if champion else trained.cut
-    rows, why_none = choose_anchor(spec, holdout[holdout[spec.source.timestamp] >= since])
-    if why_none:
-        log.info("%s: no anchor fixed, the holdout has %s", spec.name, why_none)
+    rows, why_none = _chosen(spec, trained, champion)
+    if why_none and renew:
+        raise PromotionRefused(
+            f"version {version} makes no anchor: {why_none}",
+            f"at least {spec.gate.min_rows} rows new to the champion, with all columns of the spec",
+            "name a version trained by this spec on newer rows, whether it served or not (--version N)",
+            model=spec.name,
+        )
+    if why_none:  # a later version fixes the anchor from its own
+        log.info("%s: no anchor fixed, %s", spec.name, why_none)
         return None
     draft = Path(trained.holdout_path).with_name("anchor.parquet")
     kept = keep_snapshot(_written(spec, rows, draft), settings=place)
@@ -143,6 +146,20 @@ def fix_anchor(
         *(spec.name, row.sha256[:12], row.rows, row.revision, row.actor, row.reason),
     )
     return _ref(row, row.path)
+
+
+def _chosen(spec: ModelSpec, trained: Trained, champion: ChampionRef | None) -> tuple[pd.DataFrame, str]:
+    """Return the rows to freeze, or why there are none."""
+    try:
+        holdout = pd.read_parquet(trained.holdout_path)
+    except (OSError, ValueError) as err:
+        return pd.DataFrame(), f"the holdout cannot be read ({type(err).__name__})"
+    at, since = spec.source.timestamp, utc(champion.train_end) if champion else trained.cut
+    rows, why_none = choose_anchor(spec, holdout[holdout[at] >= since] if at in holdout else holdout)
+    after = (
+        f" since {since.isoformat()}, up to when version {champion.version} has learnt" if champion else ""
+    )
+    return rows, f"the holdout has {why_none}{after}" if why_none else ""
 
 
 def _ref(

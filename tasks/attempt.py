@@ -104,7 +104,9 @@ def begin_attempt(
     decision = _decision(identity, decided, reason)
     asked = outbox.find(engine, spec.name, identity)
     at = moment if as_of else _counts_as(moment, decided, asked)
-    why = _void(engine, spec, identity, asked, reason=reason, acts_as_of=None if as_of else moment)
+    why = _void(spec, identity, asked, reason=reason, acts_as_of=None if as_of else moment)
+    if decided and not why:
+        why = overtaken(ledger.history(engine, spec.name), identity, decided.at)
     if why:
         task_logger(__name__).info("%s: attempt %s starts nothing: %s", spec.name, identity, why)
         return Attempt(identity, False, why, owner, moment, at, reason, decision)
@@ -248,7 +250,6 @@ def _ended_without_version(engine: Engine, model: str, identity: str) -> str:
 
 
 def _void(
-    engine: Engine,
     spec: ModelSpec,
     identity: str,
     asked: outbox.Asked | None,
@@ -260,10 +261,9 @@ def _void(
     if asked is None:
         return f"no decision {identity} to train on record" if reason == BY_EVENT else ""
     valid_for = parse_duration(spec.retrain.valid_for)
-    why = objection(written_at=asked.written_at, acts_as_of=acts_as_of, valid_for=valid_for, now=now_or(None))
-    if why or acts_as_of is None:
-        return why
-    return overtaken(ledger.history(engine, spec.name), identity, acts_as_of)
+    return objection(
+        written_at=asked.written_at, acts_as_of=acts_as_of, valid_for=valid_for, now=now_or(None)
+    )
 
 
 def _why(state: str, holder: str) -> str:

@@ -21,6 +21,7 @@ from tasks.core.evaluation.evidence import AnchorEvidence, GateEvidence, PairedS
 from tasks.core.evaluation.gate import decide_promotion
 from tasks.core.evaluation.metrics import check_metric, needs_probabilities
 from tasks.core.evaluation.scoring import Scored
+from tasks.core.model.anchoring import infinite_in
 from tasks.core.model.answers import answers_to, only
 from tasks.core.model.bundle import ChampionRef
 from tasks.core.model.columns import number_column
@@ -63,7 +64,8 @@ def evaluate_pair(
 
     Holdout rows older than `champion.train_end` are left out of the comparison, because the champion may have
     learnt from them, and so are rows whose key stands among those it was trained on. Nothing is promoted
-    here; a champion that cannot be scored, for whatever reason, is not beaten.
+    here; a champion that cannot be scored, for whatever reason, is not beaten. Holdout rows with infinite
+    features are left out of everything, and refuse.
 
     Args:
         spec: The model.
@@ -81,7 +83,7 @@ def evaluate_pair(
     place, started = settings or Settings(), time.perf_counter()
     holdout = pd.read_parquet(trained.holdout_path)
     challenger = load_model(trained.model_path, sha256=trained.model_sha256 or None, also=own_types(spec))
-    whole = answers_to(spec, challenger, holdout)
+    holdout, whole, unjudged = _judgeable(spec, challenger, holdout)
     _check_scorable(spec, whole)
     promise = score_interval(
         whole,
@@ -93,9 +95,19 @@ def evaluate_pair(
     new = unseen(spec, holdout, champion, champion_snapshot, place)
     rows, mine = holdout[new.chosen].reset_index(drop=True), only(whole, new.chosen)
     theirs, trouble = _champion_answers(spec, champion, rows)
-    on_anchor = anchor_evidence(spec, trained, challenger, anchor)
+    on_anchor = anchor_evidence(
+        spec, trained, challenger, anchor, champion=champion, snapshot=champion_snapshot, settings=place
+    )
     evidence = _evidence(
-        spec, trained, rows, mine, theirs, champion=champion, trouble=trouble, anchor=on_anchor, new=new
+        spec,
+        trained,
+        rows,
+        mine,
+        theirs,
+        champion=champion,
+        trouble=(unjudged, trouble),
+        anchor=on_anchor,
+        new=new,
     )
     decision = decide_promotion(evidence, spec.gate)
     result = Evaluated(
@@ -121,6 +133,31 @@ def evaluate_pair(
     return result
 
 
+def _judgeable(
+    spec: ModelSpec,
+    challenger: Any,  # Any: a fitted pipeline
+    holdout: pd.DataFrame,
+) -> tuple[pd.DataFrame, Scored, str]:
+    """Return the rows that can be judged by, the challenger's answers to them, and why not to all."""
+    trouble = ""
+    if infinite := infinite_in(spec, holdout):
+        unfit = np.any([*infinite.values()], axis=0)
+        names = ", ".join(infinite)[:100]
+        trouble = (
+            f"{int(unfit.sum())} holdout rows hold infinite values in {names}: let the contract refuse such "
+            "rows, or repair the source"
+        )
+        holdout = holdout[~unfit].reset_index(drop=True)
+    try:
+        return holdout, answers_to(spec, challenger, holdout), trouble
+    except WorkflowError:
+        raise
+    except Exception as err:  # of whatever kind: what cannot answer is not promoted
+        none = holdout.iloc[:0]
+        why = f"the challenger cannot score its holdout ({type(err).__name__})"
+        return none, answers_to(spec, challenger, none), "; ".join(filter(None, (trouble, why)))
+
+
 def _champion_answers(
     spec: ModelSpec, champion: ChampionRef | None, rows: pd.DataFrame
 ) -> tuple[Scored | None, str]:
@@ -143,13 +180,16 @@ def _evidence(
     theirs: Scored | None,
     *,
     champion: ChampionRef | None,
-    trouble: str,
+    trouble: tuple[str, ...],
     anchor: AnchorEvidence | None,
     new: Unseen,
 ) -> GateEvidence:
-    keys = rows[spec.source.key].to_numpy()
-    first, weight = rows[spec.source.timestamp].min(), spec.gate.weight
+    keys, first = rows[spec.source.key].to_numpy(), rows[spec.source.timestamp].min()
+    weights, weightless = _weights(spec, rows)
     worth, worthless = _worth(spec, rows, mine, theirs)
+    is_short, related = len(rows) < spec.gate.min_rows, ""
+    if is_short and new.kin:
+        related = f"{new.kin} more rows are of entities (source.group) that only the champion was trained on"
     return GateEvidence(
         metric=spec.metric,
         challenger=PairedScores(keys, mine, _bytes_of(trained.model_path)),
@@ -160,15 +200,15 @@ def _evidence(
         champion_train_end=utc(champion.train_end) if champion else None,
         slices={name: groups_of(spec, rows, name) for name in spec.gate.slices},
         seed=spec.estimator.seed,
-        weights=None if weight is None else number_column(rows[weight]),
+        weights=weights,
         linear=_linear_answers(spec, trained, rows),
         anchor=anchor,
         train_labels=np.array(trained.label_quantiles) if spec.task == "regression" else dict(trained.guess),
         groups={name: groups_of(spec, rows, name) for name in spec.gate.fairness.columns},
         worth=worth,
         # Rows with known keys are left out; where too few remain, the gate is told what they were.
-        overlap=new.known if len(rows) < spec.gate.min_rows else 0,
-        trouble="; ".join(filter(None, (trouble, worthless))),
+        overlap=new.known if is_short else 0,
+        trouble="; ".join(filter(None, (*trouble, weightless, worthless, related))),
     )
 
 
@@ -202,6 +242,16 @@ def _worth(
         return None, f"what the answers are worth cannot be told ({err.found})"
 
 
+def _weights(spec: ModelSpec, rows: pd.DataFrame) -> tuple[NDArray[np.float64] | None, str]:
+    weight = spec.gate.weight
+    if weight is None:
+        return None, ""
+    try:
+        return number_column(rows[weight]), ""
+    except (TypeError, ValueError):  # its text may quote a row
+        return None, f"gate.weight {weight!r} holds what is no number"
+
+
 def _anchor_score(spec: ModelSpec, anchor: AnchorEvidence | None) -> float | None:
     if anchor is None or anchor.challenger is None:
         return None
@@ -225,17 +275,20 @@ def _check_scorable(spec: ModelSpec, scored: Scored) -> None:
 
 
 def _metrics(spec: ModelSpec, scored: Scored) -> dict[str, float]:
-    """Return the spec's metric, whatever it is, and the usual ones of the task that have a value here."""
+    """Return the spec's metric and the usual ones of the task, each where it has a value here.
+
+    A champion may lack the spec's metric where that is new: it gives no probabilities, perhaps.
+    """
     names = [*_USUAL["regression"]]
     if spec.task == "classification":
         names = [*_USUAL["binary" if len(scored.classes or ()) == 2 else "multiclass"]]
         names += _USUAL["probabilities"] if scored.probabilities is not None else ()
-    found = {spec.metric: score_of(spec, scored)}
-    for name in names:
+    found: dict[str, float] = {}
+    for name in (spec.metric, *names):
         try:
             value = score_of(spec, scored, check_metric(name, spec.task))
         except ValueError:  # a binary measure where the rows hold a third class
             continue
-        if np.isfinite(value):
+        if np.isfinite(value) or name == spec.metric:
             found.setdefault(name, value)
     return found

@@ -11,14 +11,18 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.clock import now_or
 from tasks.core.dataset import Dataset
 from tasks.core.errors import NotServable, PromotionRefused, RegistryError
 from tasks.core.policy.probation import (
     Probation,
+    ahead_of_clock,
     auto_rollback_id,
+    dated,
     is_auto_rollback,
     judge_probation,
     on_trial,
+    rollback_cause,
 )
 from tasks.core.policy.served import SERVING, served_before
 from tasks.core.records.text import number as number_shown
@@ -39,6 +43,7 @@ ACTOR = "monitor"
 BROKEN = "champion cannot serve"
 """The incident of a champion that is damaged while nothing can serve instead."""
 _FURTHER_BACK = 3  # damage may have met more than one version; the one before that is a person's to choose
+_BY_NAME = "promote a version by name"
 _STEP: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 5, "cache_policy": NO_CACHE}
 
 
@@ -126,32 +131,44 @@ def guard_promise(
     Args:
         spec: the model.
         probation: from `judge_champion`; nothing is done unless its outcome is "rollback".
-        rows: labelled rows of the bad windows. Without any that both versions can be scored on, the
-            budget alone decides.
+        rows: labelled rows of the bad windows. Where they are too few to tell, the budget alone decides;
+            where the version before cannot answer them, the champion stays and a person is told.
         as_of: the moment it counts as done.
         settings: this place.
     """
     place = settings or Settings()
     history = ledger.history(open_store(place), spec.name)
-    if probation.outcome != "rollback":
-        return Guarded("nothing", "; ".join(probation.reasons))
     promotion = on_trial(history)
-    if promotion is None or promotion.to_version != probation.version:
-        return Guarded("nothing", "another version serves by now")
-    before = next(iter(served_before(history)), None)
-    both = None
-    if before is not None and probation.version is not None:
-        both = scores_on_same_rows(spec, (before, probation.version), rows, promotion.at, place)
-    why = f"version {probation.version} broke its promise on probation: {'; '.join(probation.reasons)}"
-    if both is not None:
-        why += (
-            f"; on these rows {spec.metric} {number_shown(both[1])}, version {before} {number_shown(both[0])}"
+    if promotion is None or promotion.to_version is None:
+        return Guarded("nothing", "; ".join(probation.reasons))
+    number = promotion.to_version
+    if spec.gate.probation and (ahead := ahead_of_clock(promotion.at, as_of, now_or(None))):
+        return _kept(spec, number, f"version {number} cannot be judged on probation: {ahead}; {_BY_NAME}")
+    if probation.outcome != "rollback" or number != probation.version:
+        is_fine = number == probation.version and probation.outcome in {"passed", "on probation"}
+        return Guarded(
+            "nothing", "; ".join(probation.reasons), over=(rollback_cause(number),) if is_fine else ()
         )
-        if both[0] < both[1]:
-            task_logger(__name__).warning("%s: %s, so it stays", spec.name, why)
-            return Guarded("nothing", f"{why}: going back would not help")
+    why = f"version {number} broke its promise on probation: {'; '.join(probation.reasons)}"
+    before = next(iter(served_before(history)), None)
+    if before is not None:
+        both = scores_on_same_rows(spec, (before, number), rows, promotion.at, place)
+        if both.unfit:
+            return _kept(spec, number, f"{why}; {both.unfit}, so version {number} stays: {_BY_NAME}")
+        if both.scores:
+            was, now = (number_shown(score) for score in both.scores)
+            why += f"; on these rows {spec.metric} {now}, version {before} {was}"
+            if both.scores[0] < both.scores[1]:
+                task_logger(__name__).warning("%s: %s, so it stays", spec.name, why)
+                return Guarded("nothing", f"{why}: going back would not help", over=(rollback_cause(number),))
     note = {"probation": {"bad": [str(window) for window in probation.bad], "judged": probation.judged}}
     return _go_back(spec, history, why, note, as_of=as_of, place=place, most=1)
+
+
+def _kept(spec: ModelSpec, number: int, why: str, cause: str = "") -> Guarded:
+    """Return that a champion stays which perhaps should not, for a person to hear of."""
+    task_logger(__name__).error("%s: %s", spec.name, why)
+    return Guarded("failed", why, cause or rollback_cause(number), from_version=number)
 
 
 def _fault(spec: ModelSpec, last: ledger.LedgerRow, place: Settings) -> str | None:
@@ -210,8 +227,10 @@ def _go_back(
     """Return the end of going back to the last version that served and can serve now."""
     last = next(row for row in reversed(rows) if row.action in SERVING)
     left = last.to_version or 0
-    if utc(as_of) < max(utc(row.at) for row in rows):
-        return Guarded("nothing", f"{why}; as_of lies before the newest row of the ledger")
+    cause = BROKEN if damaged else rollback_cause(left)
+    # Rows that moved nothing do not matter, nor what an earlier move was dated: the newest one stands.
+    if utc(as_of) < utc(last.at):
+        return _kept(spec, left, f"{why}; {dated(last.at)}, after the moment acted as of; {_BY_NAME}", cause)
     decision, troubles = auto_rollback_id(left, last.decision_id), []
     for number in served_before(rows)[:most]:
         try:
@@ -236,18 +255,13 @@ def _go_back(
             if len(now) > len(rows):  # somebody was faster
                 return _standing(now)
             troubles.append(f"version {number}: {err.found}")
-            if not _is_about(err):
+            own = isinstance(err, NotServable) or (isinstance(err, RegistryError) and is_about_version(err))
+            if not own:
                 break  # not the version's fault: the one before it is no better a choice
             continue
         return _standing(ledger.history(open_store(place), spec.name))
     told = "; ".join(troubles) or "no version served before"
-    why = f"{why}; nothing to go back to ({told}): promote a version by name, or restore its files"
-    task_logger(__name__).error("%s: %s", spec.name, why)
-    return Guarded("failed", why, BROKEN if damaged else _cause(left), from_version=left)
-
-
-def _is_about(err: RegistryError | PromotionRefused) -> bool:
-    return is_about_version(err) if isinstance(err, RegistryError) else isinstance(err, NotServable)
+    return _kept(spec, left, f"{why}; no way back ({told}): {_BY_NAME}, or restore its files", cause)
 
 
 def _as_it_served(spec: ModelSpec, number: int, place: Settings) -> Version:
@@ -263,10 +277,13 @@ def _standing(rows: list[ledger.LedgerRow]) -> Guarded:
     """Return the automatic rollback that the ledger ends with, if it does, and which incidents are over."""
     autos = [row for row in rows if row.action in SERVING and is_auto_rollback(row.decision_id)]
     last = next(row for row in reversed(rows) if row.action in SERVING)
-    over = tuple(dict.fromkeys(_cause(_left_by(row)) for row in autos[-5:] if row is not last))
+    replaced = [_left_by(row) for row in autos[-5:] if row is not last]
+    if last.action == "promoted" and last.from_version is not None:
+        replaced.append(last.from_version)  # it may have been a rollback that could not be
+    over = tuple(dict.fromkeys(rollback_cause(number) for number in replaced if number != last.to_version))
     if not is_auto_rollback(last.decision_id):
         return Guarded("nothing", over=(BROKEN, *over))
-    cause = _cause(_left_by(last))
+    cause = rollback_cause(_left_by(last))
     return Guarded(
         "rolled back",
         f"rolled back by itself to version {last.to_version}: {last.reason}",
@@ -281,7 +298,3 @@ def _standing(rows: list[ledger.LedgerRow]) -> Guarded:
 
 def _left_by(row: ledger.LedgerRow) -> int | None:
     return row.evidence.get("instead_of", row.from_version)
-
-
-def _cause(version: int | None) -> str:
-    return f"automatic rollback of v{version}"

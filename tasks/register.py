@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -28,6 +29,7 @@ from tasks.store.locks import model_lock
 from tasks.store.mlflow_client import registry_errors
 from tasks.store.models import own_types
 from tasks.store.snapshots import keep_snapshot
+from tasks.store.unseen import as_trained
 from tasks.versions.champion import ChampionInfo, Version, champion, version_of
 from tasks.versions.filing import file_version
 from tasks.versions.move import Promotion, move_champion
@@ -42,8 +44,10 @@ __all__ = [
     "file_version",
     "find_registered",
     "move_champion",
+    "note_registered",
     "register_version",
     "save_snapshot",
+    "unseen_rows",
     "version_of",
 ]
 
@@ -69,7 +73,8 @@ def find_registered(spec: ModelSpec, attempt: str, *, settings: Settings | None 
     Whoever carries the attempt on must end it as that run would have: with its model, its gate, its rows.
 
     Raises:
-        RegistryError: when the registry does not answer or the version cannot be believed.
+        RegistryError: when the registry does not answer, or the version cannot be believed: its files are
+            others, or the store does not hold their digest as made by this attempt.
     """
     place = settings or Settings()
     found = runs.version_of_attempt(spec.name, attempt, settings=place)
@@ -85,6 +90,41 @@ def find_registered(spec: ModelSpec, attempt: str, *, settings: Settings | None 
             champion_version=None if before is None else int(before),
             as_of=manifest.created,
         )
+
+
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)
+def note_registered(spec: ModelSpec, version: Version, *, settings: Settings | None = None) -> None:
+    """Leave in the store what a run that died after it registered this version did not come to note.
+
+    Raises:
+        RegistryError: when the version cannot be had whole, or other files stand under its number.
+    """
+    place = settings or Settings()
+    with registry.downloaded(version, settings=place) as (_, manifest):
+        _note(version, manifest, place)
+    task_logger(__name__).info("%s: version %d of an earlier run is noted", spec.name, version.number)
+
+
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)
+def unseen_rows(spec: ModelSpec, version: Version, *, settings: Settings | None = None) -> Trained | None:
+    """Return the version as its training left it, from its snapshot; None when its rows cannot be had.
+
+    Raises:
+        RegistryError: when the version itself cannot be had whole.
+    """
+    place = settings or Settings()
+    copy = registry.local_copy(version, settings=place, also=own_types(spec))
+    scratch = place.work_dir(copy.manifest.attempt) / "resumed"
+    scratch.mkdir(exist_ok=True)
+    try:
+        found = as_trained(spec, copy.manifest, Path(copy.path), scratch, place)
+    except (RegistryError, KeyError) as err:  # a later version fixes the anchor from its own
+        task_logger(__name__).warning("%s: no unseen rows of version %d (%s)", spec.name, version.number, err)
+        return None
+    task_logger(__name__).info(
+        "%s: %d unseen rows of version %d", spec.name, found.holdout_rows, version.number
+    )
+    return found
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=1800, cache_policy=NO_CACHE)
@@ -143,10 +183,11 @@ def register_version(
                     also=also,
                     threads=place.threads,
                 )
-            found = runs.upload_version(folder, manifest, settings=place, also=also)
+            now = now_or(None)
+            found = runs.upload_version(folder, manifest, settings=place, at=now, also=also)
             _note(found, manifest, place)
         else:
-            probe(found, place, also)
+            probe(found, place, also, limit_ms=spec.gate.max_latency_ms)
             if catalog.version_facts(open_store(place), spec.name, found.number) is None:
                 with registry.downloaded(found, settings=place) as (_, kept):  # died before it was noted
                     _note(found, kept, place)

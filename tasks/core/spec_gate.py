@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,10 +15,19 @@ class Anchor(Part):
     """A frozen set of trusted rows that no model learns from, beside the moving holdout."""
 
     rows: int = Field(
-        1000, ge=0, le=100_000, **at(0, "Most rows of it, taken from the first holdout; 0: no anchor.")
+        1000,
+        ge=0,
+        le=100_000,
+        **at(0, "Most rows of it, taken from the first holdout; 0: no anchor, else at least gate.min_rows."),
     )
     tolerance: Number | None = Field(
-        None, ge=0, **at(1, "Loss on it that may not be shown, in the metric; default: gate.margin.")
+        None,
+        ge=0,
+        **at(
+            1,
+            "Loss on it that may not be shown, in the metric; of a regression's error (neg_*) a share of the "
+            "best version's; default: gate.margin.",
+        ),
     )
 
 
@@ -66,12 +75,22 @@ class Value(Part):
 class Gate(Part):
     """When a challenger becomes champion."""
 
-    margin: Number = Field(0.01, ge=0, **at(0, "How much worse, in the metric, may not be ruled out."))
+    margin: Number = Field(
+        0.01,
+        ge=0,
+        **at(
+            0,
+            "How much worse may not be ruled out: in the metric, but of a regression's error (neg_*) as a "
+            "share of the opponent's, so that 0.01 is 1 % of it.",
+        ),
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, **at(1, "Confidence of the interval that decides."))
     floor: Number | None = Field(
         None, **at(2, "Worst score a champion may have, whatever it is compared with.")
     )
-    min_rows: int = Field(100, ge=2, **at(3, "Fewest unseen rows a comparison may rest on."))
+    min_rows: int = Field(
+        100, ge=2, **at(3, "Fewest unseen rows a comparison may rest on; weighted, effective ones.")
+    )
     slices: Columns = Field(
         default_factory=list, **at(4, "Columns whose values are also compared one by one.")
     )
@@ -118,3 +137,21 @@ class Gate(Part):
             "one before by itself; 0: never.",
         ),
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _anchor_as_long_as_needed(cls, raw: Any) -> Any:  # Any: what a user wrote, not checked yet
+        """Let the default anchor hold as many rows as a comparison needs."""
+        least = raw.get("min_rows") if isinstance(raw, dict) else None
+        if isinstance(least, int) and least > Anchor().rows and "anchor" not in raw:
+            return {**raw, "anchor": {"rows": least}}
+        return raw
+
+    @model_validator(mode="after")
+    def _enough_trusted_rows(self) -> Gate:
+        if 0 < self.anchor.rows < self.min_rows:
+            raise ValueError(
+                f"anchor.rows ({self.anchor.rows}) must be 0 (no anchor) or at least min_rows "
+                f"({self.min_rows}), or no anchor could ever be fixed"
+            )
+        return self

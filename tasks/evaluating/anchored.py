@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,24 @@ import pandas as pd
 
 from tasks.core.errors import WorkflowError
 from tasks.core.evaluation.evidence import AnchorEvidence
+from tasks.core.model.anchoring import missing_columns
 from tasks.core.model.answers import answers_to
+from tasks.core.model.bundle import ChampionRef
 from tasks.core.model.columns import number_column
 from tasks.core.results import AnchorRef, Trained
 from tasks.core.spec import ModelSpec
+from tasks.core.window import utc
+from tasks.evaluating.seen import learnt_rows
+from tasks.settings import Settings
+from tasks.store import catalog
+from tasks.store.engine import open_store
 from tasks.store.models import load_model, own_types
+
+_LEARNT = "the challenger was trained without leaving its rows out"
+_ANEW = (
+    "renew it with `promote.py --verdict renew_anchor --version N`, N being a version of this spec, such as "
+    "this challenger's, whether it served or not"
+)
 
 
 def anchor_evidence(
@@ -24,6 +38,10 @@ def anchor_evidence(
     trained: Trained,
     challenger: Any,  # Any: a fitted pipeline
     anchor: AnchorRef | None,
+    *,
+    champion: ChampionRef | None,
+    snapshot: Mapping[str, Any] | None,  # Any: the snapshot's record in the champion's manifest
+    settings: Settings,
 ) -> AnchorEvidence | None:
     """Return both models' answers to the anchor's rows; None only where the model has no anchor.
 
@@ -32,19 +50,22 @@ def anchor_evidence(
     """
     if anchor is None:
         return None
+    is_left_out = trained.anchor_sha256 == anchor.sha256
     found = AnchorEvidence(
         keeper_version=anchor.keeper_version,
         fixed_at=anchor.fixed_at,
         sha256=anchor.sha256,
-        trouble=anchor.trouble,
+        trouble=anchor.trouble or ("" if is_left_out else _LEARNT),
     )
     if found.trouble:
         return found
-    if trained.anchor_sha256 != anchor.sha256:
-        return replace(found, trouble="the challenger was trained without leaving its rows out")
     what = "its rows cannot be read"
     try:
         rows = _rows(anchor)
+        what = "it cannot be told whether the champion, which the challenger goes on from, learnt its rows"
+        found = _checked(found, spec, rows, champion, snapshot=snapshot, settings=settings)
+        if found.trouble:
+            return found
         what = "the challenger cannot score its rows, whose columns were others perhaps"
         mine = answers_to(spec, challenger, rows)
         weight = spec.gate.weight
@@ -57,6 +78,48 @@ def anchor_evidence(
         told = err.found if isinstance(err, WorkflowError) else type(err).__name__
         return replace(found, trouble=f"{what} ({told}); restore it, or renew the anchor with a reason")
     return replace(found, challenger=mine, keeper=theirs, weights=weights)
+
+
+def _checked(
+    found: AnchorEvidence,
+    spec: ModelSpec,
+    rows: pd.DataFrame,
+    champion: ChampionRef | None,
+    *,
+    snapshot: Mapping[str, Any] | None,  # Any: as above
+    settings: Settings,
+) -> AnchorEvidence:
+    """Return the evidence, with trouble where no model of this spec can be judged on these rows."""
+    if missing := missing_columns(spec, rows):
+        return replace(found, trouble=f"its rows lack {', '.join(missing)[:100]}; {_ANEW}")
+    shared = _inherited(spec, rows, found.sha256, champion, snapshot=snapshot, settings=settings)
+    if not shared:
+        return found
+    why = f"the champion, which the challenger goes on from, learnt {shared} of its rows; {_ANEW}"
+    return replace(found, trouble=why, rows_shared=shared)
+
+
+def _inherited(
+    spec: ModelSpec,
+    rows: pd.DataFrame,
+    sha256: str,
+    champion: ChampionRef | None,
+    *,
+    snapshot: Mapping[str, Any] | None,  # Any: as above
+    settings: Settings,
+) -> int:
+    """Return how many of the anchor's rows the challenger knows from the champion it goes on from.
+
+    None of those that the champion itself was trained without, as it was where it has a score on them.
+    """
+    if champion is None or spec.estimator.mode != "partial_fit":
+        return 0
+    if not (rows[spec.source.timestamp] < utc(champion.train_end)).any():
+        return 0
+    facts = catalog.version_facts(open_store(settings), spec.name, champion.version)
+    if facts is not None and facts.anchor_sha256 == sha256 and facts.anchor_score is not None:
+        return 0
+    return learnt_rows(spec, rows, champion, snapshot, settings)
 
 
 def _rows(anchor: AnchorRef) -> pd.DataFrame:

@@ -17,11 +17,13 @@ _BINS = 4
 def groups_of(spec: ModelSpec, rows: pd.DataFrame, name: str) -> NDArray[Any]:  # Any: texts
     """Return each row's group: its value, a quarter of the rows for numbers, a rank for what is personal.
 
-    Missing values are the group "missing". Ranks count from the most frequent value, "#1".
+    Missing values are the group "missing", and so are infinite numbers. Ranks count from the most frequent
+    value, "#1".
     """
     column = rows[name]
     if name in spec.features.numeric and column.nunique() > _BINS:
-        parts = pd.qcut(column.astype("float64"), _BINS, duplicates="drop")
+        finite = column.astype("float64").replace([np.inf, -np.inf], np.nan)
+        parts = pd.qcut(finite, _BINS, duplicates="drop")
         values = parts.astype(object).where(parts.notna(), "missing").astype(str).to_numpy(dtype=object)
     else:
         values = text_column(column, "")

@@ -21,12 +21,39 @@ def worth_of(spec: ModelSpec, rows: pd.DataFrame, mine: Scored, theirs: Scored |
 
     Raises:
         SpecError: when the function is not there, fails, or gives anything but one number per row; or when
-            no outcome names a label that these rows or models know.
+            an outcome names a label that neither these rows nor a model know.
     """
     value = spec.gate.value
     if not value.outcomes and not value.function:
         return None
+    if value.outcomes and len(rows):
+        _check_labels(spec, [mine] if theirs is None else [mine, theirs])
     return Worth(_worth(spec, rows, mine), None if theirs is None else _worth(spec, rows, theirs))
+
+
+def _check_labels(spec: ModelSpec, parts: list[Scored]) -> None:
+    """Refuse an outcome of a label that nobody knows: a mistyped one would silently be worth nothing."""
+    named = {label for pair in _outcomes(spec) for label in pair}
+    known: set[str] = set()
+    for one in parts:
+        known |= {*_texts(one.y_true), *_texts(one.prediction), *map(category_text, one.classes or ())}
+    if unknown := sorted(named - known):
+        raise SpecError(
+            f"gate.value.outcomes naming {', '.join(map(repr, unknown))[:80]}, "
+            "no label of these rows or models",
+            "labels as they stand in the data",
+            "write them as label>prediction, for example 1>0",
+            model=spec.name,
+        )
+
+
+def _outcomes(spec: ModelSpec) -> dict[tuple[str, str], float]:
+    """Return the worth of each (label, prediction) that the spec names."""
+    found = {}
+    for name, each in spec.gate.value.outcomes.items():
+        label, _, prediction = name.partition(">")
+        found[_label(label), _label(prediction)] = each
+    return found
 
 
 def _worth(spec: ModelSpec, rows: pd.DataFrame, scored: Scored) -> NDArray[np.float64]:
@@ -34,18 +61,7 @@ def _worth(spec: ModelSpec, rows: pd.DataFrame, scored: Scored) -> NDArray[np.fl
 
 
 def _by_outcome(spec: ModelSpec, scored: Scored) -> NDArray[np.float64]:
-    outcomes = spec.gate.value.outcomes
-    worth = {tuple(_label(part) for part in name.split(">")): each for name, each in outcomes.items()}
-    truth, said = _texts(scored.y_true), _texts(scored.prediction)
-    known = {*truth, *said, *(category_text(label) for label in scored.classes or ())}
-    named = {label for pair in worth for label in pair}
-    if len(truth) and not named & known:
-        raise SpecError(
-            f"gate.value.outcomes of {', '.join(sorted(named))[:80]}, none of which is a label here",
-            "labels as they stand in the data",
-            "write them as label>prediction, for example 1>0",
-            model=spec.name,
-        )
+    worth, truth, said = _outcomes(spec), _texts(scored.y_true), _texts(scored.prediction)
     pairs = zip(truth, said, strict=True)
     return np.array([worth.get(pair, 0.0) for pair in pairs], dtype=np.float64)
 

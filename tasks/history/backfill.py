@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def backfill(model: str, settings: Settings) -> Answer:
     """Return which versions of the registry were noted now, and which could not be, with the reason.
 
-    Only manifests are read. One whose digest is not that of the version is not believed.
+    Only manifests are read. One whose digest is not that of the version, or not the one that the ledger has
+    for it, is not believed. What is noted answers questions and vouches for nothing: see `catalog.is_held`.
 
     Raises:
         RegistryError: when the registry does not answer.
@@ -33,6 +34,7 @@ def backfill(model: str, settings: Settings) -> Answer:
         if version.number in known:
             continue
         try:
+            _check_ledger(version, catalog.ledger_digests(engine, model, version.number))
             catalog.note_version(engine, version, _manifest(version), registered_at=registered_at)
             noted.append(version.number)
         except RegistryError as err:
@@ -64,6 +66,16 @@ def registered(model: str, settings: Settings) -> list[tuple[Version, datetime]]
     ours = [one for one in found if (one.tags or {}).get(TAG_DIGEST)]
     at = {int(one.version): datetime.fromtimestamp(one.creation_timestamp / 1000, UTC) for one in ours}
     return sorted(((as_version(one), at[int(one.version)]) for one in ours), key=lambda pair: pair[0].number)
+
+
+def _check_ledger(version: Version, told: set[str]) -> None:
+    if told and version.digest not in told:
+        raise RegistryError(
+            f"version {version.number} with digest {version.digest[:12]}…",
+            f"{min(told)[:12]}…, as the ledger has it",
+            "restore the registry that belongs to this store",
+            model=version.name,
+        )
 
 
 def _quotable(model: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,13 +33,26 @@ class Past:
 
     @property
     def moves(self) -> tuple[ledger.LedgerRow, ...]:
-        """The rows that changed which version serves."""
-        return tuple(row for row in self.rows if row.action in SERVING)
+        """The rows that changed which version serves, in the order they were recorded.
+
+        That order says what serves, so `at` is from when on it did: where the ledger has an earlier date than
+        that of the move before, it is that one's. `dated` gives the date that the ledger has.
+        """
+        found: list[ledger.LedgerRow] = []
+        for row in self.rows:
+            if row.action in SERVING:
+                is_dated_back = bool(found) and row.at < found[-1].at
+                found.append(replace(row, at=found[-1].at) if is_dated_back else row)
+        return tuple(found)
 
     @property
     def serving(self) -> int | None:
         """The version that serves; None before the first promotion."""
         return self.moves[-1].to_version if self.moves else None
+
+    def dated(self, decision_id: str) -> datetime | None:
+        """Return the date that the ledger has of this decision; None where it has no row."""
+        return next((row.at for row in self.rows if row.decision_id == decision_id), None)
 
     @property
     def numbers(self) -> list[int]:
@@ -49,6 +63,16 @@ class Past:
     def about(self, number: int) -> list[ledger.LedgerRow]:
         """Return the rows that decided about this version, oldest first."""
         return [row for row in self.rows if row.to_version == number]
+
+    def after(self, number: int) -> list[ledger.LedgerRow]:
+        """Return the moves that let another version serve instead of this one, oldest first."""
+        return [
+            row
+            for row in self.rows
+            if row.action in SERVING
+            and row.to_version != number
+            and number in (row.from_version, row.evidence.get("instead_of"))
+        ]
 
     def stage(self, number: int) -> str:
         """Return the version's stage; where no move of it is on record, what the ledger says amounts to."""

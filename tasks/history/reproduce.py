@@ -162,7 +162,10 @@ def _anchor(version: Version, manifest: Manifest, scratch: Path, settings: Setti
 
 
 def _vouched(model: str, number: int, settings: Settings) -> Version:
-    """Return the version, whose digest this store holds: only then is the spec in its bundle ours to run."""
+    """Return the version, whose digest this store holds: only then is the spec in its bundle ours to run.
+
+    Facts that were read from the registry, by `backfill`, are no more than the registry's own word.
+    """
     from tasks.store import registry
 
     version = registry.find_version(model, number, settings=settings)
@@ -172,6 +175,13 @@ def _vouched(model: str, number: int, settings: Settings) -> Version:
             f"version {number} whose digest the store does not hold",
             "a version that was registered with this store",
             UNKNOWN_HERE.format(model) if facts is None else "restore the artifact",
+            model=model,
+        )
+    if not catalog.is_held(open_store(settings), version):
+        raise RegistryError(
+            f"version {number}, of which only the registry says that these are its files",
+            "a version that was registered with this store, or is in its ledger",
+            "use the store that it was made with; or read its bundle, and train its spec yourself",
             model=model,
         )
     return version

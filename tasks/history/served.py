@@ -17,20 +17,24 @@ from tasks.store.ledger import LedgerRow
 def served(past: Past, at: datetime) -> Answer:
     """Return which version served at this moment; before the first promotion that is none."""
     moment = utc(at)
-    in_time = sorted(past.moves, key=lambda row: row.at)  # stable: of one moment the row recorded last counts
-    before = [row for row in in_time if row.at <= moment]
+    moves = past.moves
+    before = [row for row in moves if row.at <= moment]
     if not before:
-        first = f", the first promotion was {shown_as(in_time[0].at)}" if in_time else ""
+        first = f", the first promotion was {shown_as(moves[0].at)}" if moves else ""
         return Answer(
             {"model": past.model, "at": moment, "version": None},
             (f"{past.model}: no version served at {shown_as(moment)}{first}",),
         )
     row = before[-1]
-    until = next((later.at for later in in_time[len(before) :]), None)
+    until = next((later.at for later in moves[len(before) :]), None)
     data = {"model": past.model, "at": moment, "until": until, **_served(past, row)}
     head = f"{past.model}: version {row.to_version} served at {shown_as(moment)}"
     since = f"{shown_as(row.at)} until {shown_as(until) if until else 'now'}"
-    return Answer(data, (head, *listed([("served", since), *_story(row), *made_lines(past, row.to_version)])))
+    dated = (
+        f"{shown_as(data['dated'])}, entered after the move before it" if data["dated"] != row.at else None
+    )
+    pairs = [("served", since), ("dated", dated), *_story(row), *made_lines(past, row.to_version)]
+    return Answer(data, (head, *listed(pairs)))
 
 
 def production(engine: Engine) -> Answer:
@@ -78,6 +82,7 @@ def _served(past: Past, row: LedgerRow) -> dict[str, Any]:  # Any: JSON
     return {
         "version": row.to_version,
         "since": row.at,
+        "dated": past.dated(row.decision_id),
         "action": row.action,
         "actor": row.actor,
         "reason": row.reason,

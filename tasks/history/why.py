@@ -20,15 +20,18 @@ _ENDED = {
     "rejected": "rejected",
     "waiting": "waiting for a person",
 }
+_LEFT = {"promoted": "replaced by", "rolled_back": "rolled back to"}
 
 
 def why(past: Past, number: int, engine: Engine) -> Answer:
-    """Return why this version was promoted, kept or refused, and what had caused its training.
+    """Return why this version was promoted, kept or refused, what had caused its training, and what followed.
+
+    Under "left" are the moves that let another version serve instead.
 
     Raises:
         RegistryError: when no facts of the version are kept.
     """
-    facts, rows = past.known(number), past.about(number)
+    facts, rows, left = past.known(number), past.about(number), past.after(number)
     chain = _chain(past, facts, engine)
     ended = rows[-1].action if rows else ""
     data = {
@@ -39,12 +42,20 @@ def why(past: Past, number: int, engine: Engine) -> Answer:
         "gate": facts.gate,
         "against": facts.champion_version,
         "ledger": [row_as_json(row) for row in rows],
+        "left": [row_as_json(row) for row in left],
         "chain": chain,
     }
     head = (
         f"{past.model}: version {number} {_ENDED.get(ended, 'registered; nothing is decided about it yet')}"
     )
-    lines = [head, *("  " + shown_as(f"{row.actor}, {shown_as(row.at)}: {row.reason}") for row in rows)]
+    end = {row.decision_id: f"{_LEFT[row.action]} version {row.to_version}" for row in left}
+    events = [row for row in past.rows if row in rows or row.decision_id in end]
+    if left and events[-1].decision_id in end:
+        head += f", then {end[events[-1].decision_id]}"
+    lines = [head]
+    for row in events:
+        said = f"{end[row.decision_id]}: {row.reason}" if row.decision_id in end else row.reason
+        lines.append("  " + shown_as(f"{row.actor}, {shown_as(row.at)}: {said}"))
     lines += ["", *_gate_lines(facts), "", "how it came about, the newest first"]
     lines += [f"  {at + 1}. {shown_as(link['text'])}" for at, link in enumerate(chain)]
     return Answer(data, tuple(lines))

@@ -69,14 +69,13 @@ def fix(
 ) -> AnchorRow:
     """Return the anchor that stands after this call; of any number that ask at once, one fixes it.
 
-    Without `renew` what stands is never replaced. The same rows fixed with the same version are one revision,
-    however often it is asked for.
+    Without `renew` what stands is never replaced. Asked for once more, what stands is no second revision;
+    what stood before it and comes back is a new one, with who asked for it and why.
     """
     with writing(engine, lock=f"anchor:{model}") as connection:
         known = _history(connection, model)
-        same = [row for row in known if (row.sha256, row.version) == (sha256, version)]
-        if same or (known and not renew):
-            return (same or known)[0]
+        if known and (not renew or (known[0].sha256, known[0].version) == (sha256, version)):
+            return known[0]
         row = {
             "model": model,
             "revision": known[0].revision + 1 if known else 1,

@@ -1,4 +1,4 @@
-"""What is known of every registered version, kept in the store so that history needs no registry."""
+"""What is known of every registered version, kept in the store: history and trust need no registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.core.errors import RegistryError
 from tasks.core.window import utc
 from tasks.store.engine import insert_new, reading, writing
 from tasks.store.schema import plain, promotions
-from tasks.store.schema_versions import versions
+from tasks.store.schema_versions import bundles, versions
 
 if TYPE_CHECKING:
     from tasks.core.model.bundle import Manifest
@@ -103,6 +103,48 @@ def note_version(
     return stands
 
 
+def note_bundle(engine: Engine, model: str, attempt: str, digest: str, *, at: datetime) -> None:
+    """Keep that this attempt made files of this digest; call it before a version of them exists.
+
+    Who can write the registry can give a version any tag. What stands here only this project wrote.
+    """
+    row = {"model": model, "attempt": attempt, "digest": digest, "at": utc(at)}
+    with writing(engine) as connection:
+        insert_new(connection, bundles, [row])
+
+
+def is_held(engine: Engine, version: Version) -> bool:
+    """Tell whether the store vouches that these are the files which were made here under this number.
+
+    What an attempt made counts, and what the ledger holds for the number: that alone vouches for versions of
+    releases that kept no bundles. Facts alone do not, because `backfill` reads them from the registry; but
+    they contradict.
+    """
+    told = (promotions.c.model == version.name, promotions.c.to_version == version.number)
+    with reading(engine) as connection:
+        facts = _facts(connection, version.name, version.number)
+        if facts and facts[0].digest != version.digest:
+            return False
+        if known := _digests(connection, *told):
+            return version.digest in known
+        made = (bundles.c.model == version.name, bundles.c.digest == version.digest)
+        return connection.execute(sa.select(bundles.c.id).where(*made).limit(1)).first() is not None
+
+
+def held_of_attempt(engine: Engine, model: str, attempt: str) -> set[str]:
+    """Return the digests of the files that this attempt made, whether or not they became a version."""
+    made = sa.select(bundles.c.digest).where(bundles.c.model == model, bundles.c.attempt == attempt)
+    ended = (promotions.c.model == model, promotions.c.decision_id == attempt)
+    with reading(engine) as connection:
+        return {*connection.execute(made).scalars(), *_digests(connection, *ended)}
+
+
+def ledger_digests(engine: Engine, model: str, number: int) -> set[str]:
+    """Return the digests that the ledger holds for this version; empty where it says nothing of its files."""
+    with reading(engine) as connection:
+        return _digests(connection, promotions.c.model == model, promotions.c.to_version == number)
+
+
 def version_facts(engine: Engine, model: str, number: int) -> VersionFacts | None:
     """Return what is known of one version; None where nothing is."""
     with reading(engine) as connection:
@@ -130,6 +172,11 @@ def _facts(connection: Connection, model: str, number: int | None = None) -> lis
     return [
         VersionFacts(**{name: row[name] for name in names}) for row in connection.execute(asked).mappings()
     ]
+
+
+def _digests(connection: Connection, *rows: sa.ColumnElement[bool]) -> set[str]:
+    told = connection.execute(sa.select(promotions.c.evidence).where(*rows)).scalars()
+    return {str(evidence["digest"]) for evidence in told if evidence and evidence.get("digest")}
 
 
 def _anchor_seen(manifest: Manifest) -> tuple[str | None, float | None]:

@@ -43,9 +43,10 @@ def gather(
     """Return the evidence about the champion as the store had it at `as_of`.
 
     Only checks of `version` count: what an earlier champion did wrong is no reason to replace this one.
-    A retraining is futile when it ended without a promotion, for the cause that asks now, since the last
-    promotion and within the last training window: after that its rows are all replaced and a new attempt
-    is another one.
+    A retraining is futile when it ended without a promotion that stuck, for the cause that asks now, since
+    the last one that did. What was not promoted counts within the last training window: after that its rows
+    are all replaced and a new attempt is another one. A promotion that went back by itself counts until a
+    person acts by hand.
 
     Args:
         engine: the store.
@@ -215,23 +216,29 @@ def _apart(found: list[checks.Check]) -> list[checks.Check]:
 
 
 def _futile(rows: list[ledger.LedgerRow], cause: str | None, spec: ModelSpec, as_of: datetime) -> int:
+    """Return how many retrainings for this cause did not help, since one did."""
     since = as_of - parse_duration(spec.window.training)
     # What a person rejected helped no more than what the gate kept; the attempt behind it has the cause.
     rejected = {row.to_version for row in rows if row.action == "rejected" and row.actor != SILENCE}
     # Nor did a version that had to go back by itself: its promotion does not end a row of vain attempts.
     failed: set[int | None] = set()
+    has_acted = False  # a person, after the rows that are looked at by then
     count = 0
     for row in reversed(rows):
-        failed |= {row.from_version} if is_auto_rollback(row.decision_id) else set()
-        if row.at <= since or (row.action == "promoted" and row.to_version not in failed):
+        if is_auto_rollback(row.decision_id):
+            failed.add(row.evidence.get("instead_of", row.from_version))
+        if row.action == "promoted" and row.to_version not in failed:
             break
         if is_by_hand(row.decision_id):
+            has_acted |= row.actor != SILENCE
             continue
+        # A window of new rows makes another attempt worth it, but not another round of there and back.
+        counts = row.at > since or (row.action == "promoted" and not has_acted)
         same = (row.cause or cause_of(row.decision_id)) == cause
         vain = row.action in {"kept", "refused", "promoted"} or (
             row.action == "waiting" and row.to_version in rejected
         )
-        count += cause is not None and same and vain
+        count += cause is not None and counts and same and vain
     return count
 
 

@@ -163,12 +163,18 @@ def history(engine: Engine, model: str) -> list[LedgerRow]:
 
 
 def serving_at(engine: Engine, model: str, moment: datetime) -> int | None:
-    """Return the version that served at `moment`; None before the first promotion."""
+    """Return the version that served at `moment`; None before the first promotion.
+
+    Moves count in the order they were recorded: one dated before the move it followed counts from that one's
+    date on.
+    """
+    moves = sa.and_(promotions.c.model == model, promotions.c.action.in_(SERVING))
+    later = sa.select(sa.func.min(promotions.c.id)).where(moves, promotions.c.at > utc(moment))
+    first_later = later.scalar_subquery()
     query = (
         sa.select(promotions.c.to_version)
-        .where(promotions.c.model == model, promotions.c.action.in_(SERVING))
-        .where(promotions.c.at <= utc(moment))
-        .order_by(promotions.c.at.desc(), promotions.c.id.desc())
+        .where(moves, sa.or_(first_later.is_(None), promotions.c.id < first_later))
+        .order_by(promotions.c.id.desc())
         .limit(1)
     )
     with reading(engine) as connection:

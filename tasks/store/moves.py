@@ -1,39 +1,45 @@
 """The one place that moves a model's champion, so that a crash at any point can be finished or forgotten.
 
-MLflow moves an alias without history and without comparing. So the move is first written down as an intent
-(a tag of the registered model), then done, then entered in the ledger with the stages of both versions, then
-the intent is cleared. Whoever comes next finds an intent whose alias moved (it is entered as intended) or did
-not (dropped). All of it under a lease: what a holder writes that lost it meanwhile is refused by the store,
-and the alias, which nothing can refuse, is put back.
+MLflow moves an alias without history and without comparing. So the move is first noted in our own store as
+an intent, in one transaction with the version's nomination, then done, then entered in the ledger with the
+stages of both versions, then the intent is ended. Whoever comes next finds an intent whose alias moved (it is
+entered as intended) or did not (dropped). Nothing that the registry says of intents is read.
+
+All of it happens under a lease: what a holder writes that lost it meanwhile is refused by the store, and the
+alias, which nothing can refuse, is put back, if not by its holder then by whoever looks next: the intent is
+on record, as superseded or dropped. Any other alias that the ledger does not know was moved by hand; it is
+left alone and not believed.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import PromotionRefused, RegistryError
-from tasks.core.model.bundle import plain
 from tasks.core.policy.served import SERVING
 from tasks.core.policy.stages import By
 from tasks.settings import Settings
-from tasks.store import leases, ledger, lifecycle, succession
+from tasks.store import intents, leases, ledger, lifecycle, succession
 from tasks.store.engine import open_store, reading, writing
+from tasks.store.intents import NONE, Intent, State
 from tasks.store.leases import Lease
 from tasks.store.mirror import show_stages
 from tasks.store.mlflow_client import open_client, registry_errors
 from tasks.store.registry import CHAMPION, PREVIOUS, find_champion
+from tasks.store.schema import plain
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from sqlalchemy.engine import Connection
 
-TAG_INTENT = "evergreen.intent"
 GATE = "gate"  # the actor that may not bring back what was put away
-_LONGEST_REASON = 1000  # MLflow keeps at most 5,000 characters of a tag
+OLD_TAG = "evergreen.intent"  # where earlier releases noted their moves; never read, removed when seen
+_LONGEST_REASON = 1000  # our choice: a reason is a paragraph, what is longer belongs in the evidence
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,15 +67,14 @@ class Move:
         """What the stages are entered with."""
         return lifecycle.Why(self.actor, self.reason, self.decision_id, self.at)
 
-    def to_json(self) -> str:
-        """Return the move as the text of a tag."""
-        return json.dumps(plain(asdict(self)), sort_keys=True)
+    def content(self) -> dict[str, Any]:  # Any: JSON
+        """Return the move as an intent holds it."""
+        return {**plain(asdict(self))}
 
     @classmethod
-    def from_json(cls, text: str) -> Move:
-        """Return the move written in a tag."""
-        raw = json.loads(text)
-        return cls(**{**raw, "at": datetime.fromisoformat(raw["at"])})
+    def of(cls, noted: Intent) -> Move:
+        """Return the move that was noted."""
+        return cls(**{**noted.content, "at": datetime.fromisoformat(noted.content["at"])})
 
 
 def carry_out(move: Move, name: str, *, settings: Settings, fence: Lease) -> ledger.LedgerRow:
@@ -88,36 +93,42 @@ def carry_out(move: Move, name: str, *, settings: Settings, fence: Lease) -> led
     if done is not None:
         return _agreeing(done, move)
     refuse_if_moot(move, name, settings)
+    now = leases.clock(engine)
     with writing(engine, lock=lifecycle.lock_of(name)) as connection:
         leases.check(connection, fence)
         shown = _nominated(connection, name, move)
-    with registry_errors("noting the move", name):
-        client.set_registered_model_tag(name, TAG_INTENT, move.to_json())
+        noted = intents.note(
+            connection, name, move.decision_id, move.to_version, move.content(), token=fence.token, at=now
+        )
     show_stages(name, shown, settings=settings)
-    return _apply(client, name, move, settings, fence)
+    return _apply(client, name, noted, settings, fence)
 
 
 def finish_pending(name: str, *, settings: Settings, fence: Lease | None = None) -> ledger.LedgerRow | None:
     """Return the ledger row of a move that was interrupted after its alias moved; None when there is none.
 
-    Call it under the model's lock; without a lease it takes the model's own when there is something to do.
+    An alias that somebody set who was overtaken by then is put back to what the ledger says. Call it under
+    the model's lock; without a lease it takes the model's own when there is something to do.
 
     Raises:
         RegistryError: when registry or store do not answer, or another holds the lease.
     """
-    client = open_client(settings)
-    if _intent(client, name) is None:
-        return None
+    client, engine = open_client(settings), open_store(settings)
+    _remove_old_tag(client, name)
+    noted = intents.find_open(engine, name)
     if fence is None:
-        with leases.held(open_store(settings), lease_of(name)) as own:
+        if noted is None and not _is_late(name, settings):
+            return None
+        with leases.held(engine, lease_of(name)) as own:
             return finish_pending(name, settings=settings, fence=own)
-    move = _intent(client, name)
-    if move is None:
-        return None
-    serving = find_champion(name, settings=settings)
-    if serving is not None and serving.number == move.to_version:
-        return _apply(client, name, move, settings, fence)
-    _clear(client, name, settings, fence)
+    if noted is not None:
+        move, told = Move.of(noted), ledger.find(engine, name, noted.decision_id)
+        stands = told is None or _agree(told, move)
+        if stands and _serving(name, settings) == move.to_version:
+            return _apply(client, name, noted, settings, fence)
+        _end(name, noted, "superseded" if told and stands else "dropped", settings, fence)
+    if _is_late(name, settings):
+        _put_back(client, name, settings, fence)
     return None
 
 
@@ -148,7 +159,7 @@ def refuse_if_moot(move: Move, name: str, settings: Settings) -> None:
 
 
 def short(reason: str) -> str:
-    """Return the reason at a length that an intent can hold."""
+    """Return the reason at a length that a row of the history shows."""
     return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
 
 
@@ -157,11 +168,11 @@ def lease_of(name: str) -> str:
     return f"{name}.move"
 
 
-def _intent(client: MlflowClient, name: str) -> Move | None:
-    with registry_errors("looking for an unfinished move", name):
+def _remove_old_tag(client: MlflowClient, name: str) -> None:
+    with registry_errors("looking for notes of an earlier release", name):
         found = [item for item in client.search_registered_models(f"name = '{name}'") if item.name == name]
-        text = found[0].tags.get(TAG_INTENT) if found else None
-        return Move.from_json(text) if text else None
+        if found and OLD_TAG in found[0].tags:
+            client.delete_registered_model_tag(name, OLD_TAG)
 
 
 def _nominated(connection: Connection, name: str, move: Move) -> set[int]:
@@ -171,21 +182,19 @@ def _nominated(connection: Connection, name: str, move: Move) -> set[int]:
         raise PromotionRefused(err.found, err.expected, err.todo, model=name) from err
 
 
-def _apply(client: MlflowClient, name: str, move: Move, settings: Settings, fence: Lease) -> ledger.LedgerRow:
-    """Do what the intent says; every step may be repeated."""
-    engine, shown = open_store(settings), {move.to_version}
+def _apply(
+    client: MlflowClient, name: str, noted: Intent, settings: Settings, fence: Lease
+) -> ledger.LedgerRow:
+    """Do what was noted; every step may be repeated."""
+    engine, move = open_store(settings), Move.of(noted)
+    shown = {number for number in (move.from_version, move.to_version) if number is not None}
 
     def enter_stages(connection: Connection) -> None:
         shown.update(succession.promote(connection, name, move.to_version, move.why, move.by))
 
-    if move.from_version is not None:
-        shown.add(move.from_version)
     with reading(engine) as connection:
         leases.check(connection, fence)
-    with registry_errors("moving the champion", name):
-        client.set_registered_model_alias(name, CHAMPION, str(move.to_version))
-        if move.from_version is not None and move.from_version != move.to_version:
-            client.set_registered_model_alias(name, PREVIOUS, str(move.from_version))
+    _point(client, name, move.to_version, move.from_version)
     try:
         row = ledger.record(
             engine,
@@ -197,44 +206,85 @@ def _apply(client: MlflowClient, name: str, move: Move, settings: Settings, fenc
         )
     except RegistryError:
         if not leases.is_held(engine, fence):
-            _put_back(client, name, move, settings)
+            _undo(client, name, settings)
         raise
-    _clear(client, name, settings, fence, shown)
+    if leases.is_held(engine, fence):  # otherwise what is left to do is the other's
+        is_own = noted.token == fence.token
+        _end(name, noted, "done" if is_own else "superseded", settings, fence, shown)
     return row
 
 
-def _clear(
-    client: MlflowClient, name: str, settings: Settings, fence: Lease, shown: Iterable[int] = ()
+def _end(
+    name: str, noted: Intent, state: State, settings: Settings, fence: Lease, shown: Iterable[int] = ()
 ) -> None:
-    """End the noted move, unless another took over: then the note and the aliases are the other's."""
-    if not leases.is_held(open_store(settings), fence):
-        return
+    """Show the stages, then keep what became of the intent: one that is not ended is looked at again."""
     show_stages(name, shown, settings=settings)
-    with registry_errors("clearing the noted move", name):
-        client.delete_registered_model_tag(name, TAG_INTENT)
+    with writing(open_store(settings), lock=lifecycle.lock_of(name)) as connection:
+        leases.check(connection, fence)
+        intents.end(connection, noted, state)
 
 
-def _put_back(client: MlflowClient, name: str, move: Move, settings: Settings) -> None:
-    """Undo an alias that was set after the lease was lost, when the one who took over is done."""
+def _undo(client: MlflowClient, name: str, settings: Settings) -> None:
+    """Take back the aliases that were set after the lease was lost, when the one who took over is done."""
     with leases.held(open_store(settings), lease_of(name)) as fence:
         finish_pending(name, settings=settings, fence=fence)
-        last, serving = last_move(name, settings=settings), find_champion(name, settings=settings)
-        if serving is None or serving.number != move.to_version:
-            return
-        if last is None or last.to_version == move.to_version:
-            return
-        with registry_errors("putting the champion back", name):
-            client.set_registered_model_alias(name, CHAMPION, str(last.to_version))
-            if last.from_version is not None:
-                client.set_registered_model_alias(name, PREVIOUS, str(last.from_version))
+        last = last_move(name, settings=settings)
+        if last is not None and _serving(name, settings) == last.to_version:
+            _point(client, name, last.to_version, last.from_version)
+
+
+def _is_late(name: str, settings: Settings) -> bool:
+    """Tell whether the alias is where one who was overtaken left it, and not where the ledger says."""
+    late = intents.late_versions(open_store(settings), name)
+    if not late:
+        return False
+    serving = _serving(name, settings)
+    return serving in late and serving != _told(last_move(name, settings=settings))
+
+
+def _put_back(client: MlflowClient, name: str, settings: Settings, fence: Lease) -> None:
+    """Point the alias where the ledger says; noted before, for this too may come late."""
+    engine, serving, last = open_store(settings), _serving(name, settings), last_move(name, settings=settings)
+    now, decision = leases.clock(engine), last.decision_id if last else ""
+    with writing(engine, lock=lifecycle.lock_of(name)) as connection:
+        leases.check(connection, fence)
+        known: dict[str, Any] = {"token": fence.token, "at": now, "state": "superseded"}
+        intents.note(connection, name, decision, _told(last), {"put_back_from": serving}, **known)
+    if last is None or last.to_version is None:
+        with registry_errors("taking the champion back", name):
+            client.delete_registered_model_alias(name, CHAMPION)
+    else:
+        _point(client, name, last.to_version, last.from_version)
+    said = "%s: champion put back from version %s, whose mover was overtaken, to version %s of the ledger"
+    _logger.warning(said, name, serving or "none", _told(last) or "none")
+
+
+def _point(client: MlflowClient, name: str, to_version: int, from_version: int | None) -> None:
+    with registry_errors("moving the champion", name):
+        client.set_registered_model_alias(name, CHAMPION, str(to_version))
+        if from_version is not None and from_version != to_version:
+            client.set_registered_model_alias(name, PREVIOUS, str(from_version))
+
+
+def _serving(name: str, settings: Settings) -> int:
+    found = find_champion(name, settings=settings)
+    return found.number if found else NONE
+
+
+def _told(last: ledger.LedgerRow | None) -> int:
+    return (last.to_version if last else None) or NONE
 
 
 def _ledger_fields(move: Move) -> dict[str, Any]:  # Any: the keyword arguments of ledger.record
     return {name: getattr(move, name) for name in move.__dataclass_fields__}
 
 
+def _agree(told: ledger.LedgerRow, move: Move) -> bool:
+    return (told.action, told.to_version) == (move.action, move.to_version)
+
+
 def _agreeing(done: ledger.LedgerRow, move: Move) -> ledger.LedgerRow:
-    if (done.action, done.to_version) == (move.action, move.to_version):
+    if _agree(done, move):
         return done
     raise RegistryError(
         f"decision {move.decision_id} already in the ledger as {done.action} version {done.to_version}",

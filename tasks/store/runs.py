@@ -8,12 +8,16 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.core.errors import RegistryError
 from tasks.core.model.bundle import MANIFEST, SPEC, Manifest, digest_of
 from tasks.core.policy.stages import FILED
 from tasks.settings import Settings
+from tasks.store import catalog
+from tasks.store.engine import open_store
 from tasks.store.mirror import TAG_STAGE
 from tasks.store.mlflow_client import experiment_id, open_client, registry_errors
 from tasks.store.registry import TAG_ATTEMPT, TAG_DIGEST, Version, as_version, downloaded, load_checked
@@ -28,24 +32,33 @@ _LONGEST_PARAM = 500  # MLflow cuts longer ones with a warning
 def version_of_attempt(name: str, attempt: str, *, settings: Settings) -> Version | None:
     """Return the version that an earlier call with this attempt registered, its run ended; None without one.
 
+    Whoever can write the registry can tag a version with any attempt, so only one whose files the store says
+    this attempt made counts.
+
     Raises:
-        RegistryError: when MLflow does not answer.
+        RegistryError: when MLflow does not answer, or only others than that bear the attempt.
     """
     client = open_client(settings)
     with registry_errors("looking for the attempt's version", name):
         found = client.search_model_versions(f"name = '{name}' and tags.`{TAG_ATTEMPT}` = '{attempt}'")
         if not found:
             return None
-        version = as_version(min(found, key=lambda item: int(item.version)))
+        held = catalog.held_of_attempt(open_store(settings), name, attempt)
+        ours = [item for item in found if (item.tags or {}).get(TAG_DIGEST) in held]
+        if not ours:
+            raise _not_of_attempt(name, attempt, found)
+        version = as_version(min(ours, key=lambda item: int(item.version)))
         if client.get_run(version.run_id).info.status != "FINISHED":
             client.set_terminated(version.run_id, "FINISHED")  # killed after the version, before the end
     return version
 
 
 def upload_version(
-    folder: Path, manifest: Manifest, *, settings: Settings, also: Iterable[str] = ()
+    folder: Path, manifest: Manifest, *, settings: Settings, at: datetime, also: Iterable[str] = ()
 ) -> Version:
     """Return the new version of the bundle in this folder, read back and re-scored before it exists.
+
+    The store holds its digest before the registry has the version; `at` is when, by the clock.
 
     Raises:
         RegistryError: when any step fails; the run is then marked as failed and there is no version.
@@ -66,11 +79,22 @@ def upload_version(
             client.log_artifacts(run_id, str(folder), FOLDER)
         with downloaded(Version(name, 0, run_id, source, digest), settings=settings) as (copy, stored):
             load_checked(copy, stored, also=also)
+        catalog.note_bundle(open_store(settings), name, manifest.attempt, digest, at=at)
         with registry_errors("creating a version", name):
             _ensure_model(client, name)
             # The tags are part of the same transaction, so a version is never without its attempt.
             made = client.create_model_version(name, source, run_id, tags=_tags(manifest, digest))
     return as_version(made)
+
+
+def _not_of_attempt(name: str, attempt: str, found: Iterable[Any]) -> RegistryError:  # Any: ModelVersion
+    numbers = ", ".join(str(number) for number in sorted(int(item.version) for item in found)[:5])
+    return RegistryError(
+        f"version {numbers} tagged as made by {attempt[:40]}, with files the store does not hold",
+        "files that this attempt made",
+        f"find out who wrote the tag {TAG_ATTEMPT}; delete it or the version in MLflow, then run again",
+        model=name,
+    )
 
 
 @contextmanager

@@ -65,6 +65,28 @@ leases = sa.Table(
     needed("taken_at", UtcDateTime),
     needed("expires_at", UtcDateTime),
 )
+# Moves of a champion, noted with the nomination before the alias moves, and what became of each.
+intents = sa.Table(
+    "intents",
+    METADATA,
+    row_id(),
+    needed("model", sa.String),
+    needed("decision_id", sa.String),
+    needed("to_version", sa.Integer),  # 0: no version
+    needed("content", Json),
+    needed("token", sa.BigInteger),  # of the lease under which it was noted
+    needed("written_at", UtcDateTime),
+    needed("state", sa.String),
+    sa.Index(None, "model", "state"),
+    # One move at a time, whatever the code above it believes.
+    sa.Index(
+        "uq_intents_open",
+        "model",
+        unique=True,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    ),
+)
 # The frozen trusted rows of a model; the newest revision counts.
 anchors = sa.Table(
     "anchors",
@@ -93,4 +115,15 @@ api_keys = sa.Table(
     needed("made_at", UtcDateTime),
     sa.Column("revoked_at", UtcDateTime),
     sa.UniqueConstraint("digest"),
+)
+# Which files were made here, written before a version of them exists: a registry's own word is no proof.
+bundles = sa.Table(
+    "bundles",
+    METADATA,
+    row_id(),
+    needed("model", sa.String),
+    needed("attempt", sa.String),
+    needed("digest", sa.String),
+    needed("at", UtcDateTime),
+    sa.UniqueConstraint("model", "attempt", "digest"),
 )

@@ -15,7 +15,7 @@ from tasks.core.errors import PromotionRefused, RegistryError, SpecError
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import leases, ledger, moves, registry
+from tasks.store import catalog, leases, ledger, moves, registry
 from tasks.store.engine import open_store
 from tasks.store.locks import model_lock
 from tasks.store.models import own_types
@@ -79,8 +79,9 @@ def move(
     Raises:
         PromotionRefused: when another version serves than `expected`, this one serves already, or it was put
             away and no person and no rollback brings it back.
-        RegistryError: when the version cannot be believed, or the registry or ledger does not answer. What
-            was moved by then is finished, or dropped, by the next call.
+        RegistryError: when the version cannot be believed, the store does not hold its digest, or the
+            registry or ledger does not answer. What was moved by then is finished, or dropped, by the next
+            call.
     """
     place, name = settings or Settings(), spec.name
     if version.name != name:
@@ -90,6 +91,14 @@ def move(
         if stored.digest != version.digest:
             raise RegistryError(
                 f"version {version.number} with another digest", f"{version.digest[:12]}…", model=name
+            )
+        if not catalog.is_held(open_store(place), stored):
+            raise RegistryError(
+                f"version {version.number} with files of digest {stored.digest[:12]}…, which the store does "
+                "not hold for it",
+                "files that this project registered",
+                "find out who wrote them to MLflow; move another version, or retrain",
+                model=name,
             )
         moves.finish_pending(name, settings=place)
         serving = registry.find_champion(name, settings=place)

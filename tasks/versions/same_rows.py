@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +14,7 @@ from tasks.core.errors import WorkflowError
 from tasks.core.evaluation.metrics import score
 from tasks.core.model.bundle import MODEL
 from tasks.core.model.labels import labels_of
-from tasks.core.model.pipeline import predict
+from tasks.core.model.pipeline import Predictions, predict
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 from tasks.log import task_logger
@@ -22,40 +24,93 @@ from tasks.store.models import load_model, own_types
 from tasks.versions.probe import served_digest
 
 
+@dataclass(frozen=True)
+class SameRows:
+    """How two versions did on the same rows, in the model's metric, larger is better.
+
+    `scores` are those of the earlier and the later version; None: cannot tell, because there are too few
+    labelled rows or they hold one class. `unfit` says why the earlier version cannot be scored on these rows
+    at all, however many there are; empty where it can, or where there is no row to try it on.
+    """
+
+    scores: tuple[float, float] | None = None
+    unfit: str = ""
+
+
 def scores_on_same_rows(
     spec: ModelSpec, versions: tuple[int, int], rows: Dataset | None, since: datetime, place: Settings
-) -> tuple[float, float] | None:
-    """Return the scores of both versions in the model's metric, larger is better; None: cannot tell.
+) -> SameRows:
+    """Return how both versions do on these rows, or why that cannot be told.
 
     Args:
         spec: the model.
-        versions: two versions that have served.
-        rows: features, timestamp and label; rows without a label do not count.
+        versions: two versions that have served, the earlier first.
+        rows: features, timestamp and label; rows without a label do not count, but the earlier version has
+            to answer them too.
         since: leave out earlier rows, from which one of them may have learnt.
         place: this place.
     """
+    read = _read(spec, rows, since)
+    if read is None:
+        return SameRows()
+    frame, known, truth = read
+    earlier, later = versions
+    is_enough = len(known) >= spec.gate.min_rows
+    try:
+        said = _answers(spec, earlier, known if is_enough else frame.head(spec.gate.min_rows), place)
+        before = _score(spec, truth, said) if is_enough else math.nan
+    except Exception as err:  # a pipeline may hold anybody's code, which may raise anything
+        _note(spec, f"version {earlier} cannot be scored", err)
+        return _unfit(earlier, err.found if isinstance(err, WorkflowError) else type(err).__name__)
+    if not is_enough:
+        return SameRows()
+    try:
+        now = _score(spec, truth, _answers(spec, later, known, place))
+    except Exception as err:  # as above; that what serves cannot answer is no reason to keep it
+        _note(spec, f"version {later} cannot be scored", err)
+        now = before = math.nan
+    if math.isnan(before) and not math.isnan(now):
+        return _unfit(earlier, "its answers hold no number")
+    return SameRows() if math.isnan(before) or math.isnan(now) else SameRows((before, now))
+
+
+def _read(
+    spec: ModelSpec, rows: Dataset | None, since: datetime
+) -> tuple[pd.DataFrame, pd.DataFrame, Any] | None:  # Any: labels may be of any type
+    """Return the rows, those that count and their labels; None where there are none that can be read."""
     if rows is None or not rows.rows:
         return None
     try:
         frame = pd.read_parquet(rows.path)
-        frame = frame[frame[spec.label.column].notna() & (frame[spec.source.timestamp] >= utc(since))]
-        if len(frame) < spec.gate.min_rows:
-            return None
-        one, other = (_score(spec, number, frame, place) for number in versions)
-    except (WorkflowError, ValueError, KeyError, OSError) as err:
-        task_logger(__name__).warning(
-            "%s: versions %d and %d cannot be compared: %s", spec.name, *versions, type(err).__name__
-        )
+        known = frame[frame[spec.label.column].notna() & (frame[spec.source.timestamp] >= utc(since))]
+        return frame, known, labels_of(known, spec)
+    except (WorkflowError, ValueError, KeyError, TypeError, OSError) as err:
+        _note(spec, "the rows cannot be read", err)
         return None
-    return None if math.isnan(one) or math.isnan(other) else (one, other)
 
 
-def _score(spec: ModelSpec, number: int, frame: pd.DataFrame, place: Settings) -> float:
+def _answers(spec: ModelSpec, number: int, frame: pd.DataFrame, place: Settings) -> Predictions:
+    model, features = _load(spec, number, place)
+    return predict(model, frame[features])
+
+
+def _score(spec: ModelSpec, truth: Any, said: Predictions) -> float:  # Any: labels may be of any type
+    return score(truth, said.prediction, said.probabilities, said.classes, spec.metric, spec.label.positive)
+
+
+def _load(spec: ModelSpec, number: int, place: Settings) -> tuple[Any, list[str]]:  # Any: a fitted pipeline
+    """Return the model of this version and the columns it asks for."""
     version = registry.find_version(spec.name, number, settings=place)
     digest = served_digest(spec.name, number, place)
     kept = registry.local_copy(version, settings=place, also=own_types(spec), vouched=digest)
     ours = own_types(kept.spec) if digest == version.digest else ()
     model = load_model(kept.model_path, sha256=kept.manifest.files[MODEL], also={*own_types(spec), *ours})
-    said = predict(model, frame[kept.spec.features.all])
-    truth = labels_of(frame, spec)
-    return score(truth, said.prediction, said.probabilities, said.classes, spec.metric, spec.label.positive)
+    return model, kept.spec.features.all
+
+
+def _unfit(number: int, why: str) -> SameRows:
+    return SameRows(unfit=f"version {number} cannot be scored on these rows ({why})")
+
+
+def _note(spec: ModelSpec, what: str, err: Exception) -> None:
+    task_logger(__name__).warning("%s: %s: %s", spec.name, what, type(err).__name__)

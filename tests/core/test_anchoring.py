@@ -59,12 +59,32 @@ def test_several_classes_and_numbers_make_an_anchor_too() -> None:
     assert len(found) == 50 and found["churned"].iloc[[0, -1]].tolist() == [0.0, 499.0]
 
 
+def test_rows_that_could_never_be_judged_are_passed_over() -> None:
+    frame = make_frame(400).assign(weight=1.0)
+    frame.loc[3, "spend"], frame.loc[5, "tenure"] = np.inf, -np.inf
+    frame.loc[[7, 8, 9], "weight"] = [np.nan, np.inf, -1.0]
+    frame.loc[11, "spend"] = np.nan
+    weighed = make_spec(gate={"anchor": {"rows": 1000}, "min_rows": 20, "weight": "weight"})
+    found, _ = choose_anchor(weighed, frame)
+    left_out = set(frame["event_id"]) - set(found["event_id"])
+    assert left_out == set(frame["event_id"].iloc[[3, 5, 7, 8, 9]])
+    frame["tenure"] = "what is no number"  # for the model to refuse
+    assert len(choose_anchor(spec(1000), frame)[0]) == 399
+
+
+@pytest.mark.parametrize("column", ["spend", "region", "churned", "event_time", "event_id", "weight"])
+def test_rows_without_a_column_that_the_spec_names_are_no_anchor(column: str) -> None:
+    frame = make_frame(400).assign(weight=1.0).drop(columns=column)
+    weighed = make_spec(gate={"anchor": {"rows": 100}, "min_rows": 20, "weight": "weight"})
+    found, why = choose_anchor(weighed, frame)
+    assert found.empty and why == f"no column {column}"
+
+
 @pytest.mark.parametrize(
     ("frame", "rows", "words"),
     [
         (make_frame(19), 100, "19 rows, fewer than gate.min_rows"),
         (make_frame(0), 100, "0 rows"),
-        (make_frame(100), 10, "10 rows, fewer than gate.min_rows"),
         (make_frame(100).assign(churned=1), 100, "one class only"),
     ],
 )

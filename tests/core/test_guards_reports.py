@@ -226,7 +226,9 @@ def test_the_anchor_says_which_version_was_better_by_how_much_and_what_to_do() -
 
 
 def test_a_loss_beyond_the_tolerance_that_few_rows_cannot_show_is_not_held_against_it() -> None:
-    assert anchored(labels(60, 0.85, 3), labels(60, 0.9, 4)).outcome == "ok"
+    few = Gate(min_rows=50)
+    assert anchored(labels(60, 0.85, 3), labels(60, 0.9, 4), few).outcome == "ok"
+    assert anchored(labels(60, 0.85, 3), labels(60, 0.9, 4)).outcome == "undecided", "fewer than min_rows"
 
 
 def test_an_error_metric_is_judged_in_its_own_direction_on_the_anchor() -> None:

@@ -78,6 +78,11 @@ def test_a_key_that_changed_its_type_is_still_of_the_anchor() -> None:
     frame = rows(list(range(10))).assign(event_id=range(10))
     assert split_rows(frame, make_spec(), END, anchor_keys=["3", "4"]).anchored == 2
     assert split_rows(frame, make_spec(), END, anchor_keys=[3, 4]).anchored == 2
+    assert split_rows(frame, make_spec(), END, anchor_keys=[3.0, "4"]).anchored == 2
+    numbers = frame.assign(event_id=frame["event_id"].astype("float64"))
+    assert split_rows(numbers, make_spec(), END, anchor_keys=["3", 4]).anchored == 2
+    texts = frame.assign(event_id=frame["event_id"].astype(str))
+    assert split_rows(texts, make_spec(), END, anchor_keys=[3.0, None, float("nan")]).anchored == 1
 
 
 @given(

@@ -101,6 +101,7 @@ class Ended:
     shown: dict[str, str] = field(default_factory=dict)
     moves: list[tuple[int, str]] = field(default_factory=list)
     held: int = 0
+    pending: int = 0
 
 
 def all_killed(folder: Path, where: Path, kind: str) -> None:
@@ -145,6 +146,7 @@ def left_in(folder: Path) -> Ended:
         rows = store.execute("SELECT version, to_stage FROM lifecycle ORDER BY seq").fetchall()
         ended.moves = [tuple(row) for row in rows]
         ended.stages = {str(version): stage for version, stage in rows}
+        (ended.pending,) = store.execute("SELECT count(*) FROM intents WHERE state = 'open'").fetchone()
         (ended.held,) = store.execute("SELECT count(*) FROM leases WHERE owner <> ''").fetchone()
     return ended
 
@@ -183,7 +185,7 @@ def _forked(there: Settings, kind: str, die_at: int | None, where: Path) -> int:
         with pytest.MonkeyPatch.context() as patch:
             _watch(patch, there, steps, die_at)
             # It leaves nothing behind and takes longer than the rest: here the champion is probed at the end.
-            patch.setattr(move, "probe", lambda version, *_: {"digest": version.digest})
+            patch.setattr(move, "probe", lambda version, *_, **__: {"digest": version.digest})
             WORK[kind](there)
         found = agreed_champion(SPEC_.name, there)
         assert found and move.probe(found, there)["digest"] == found.digest

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +15,11 @@ from threading import Barrier
 import pytest
 from sqlalchemy.engine import Engine
 
-from tasks.store import claims
+from tasks.attempt import Attempt, begin_attempt
+from tasks.core.policy.decision import Decision
+from tasks.store import claims, ledger
 from tasks.store.engine import open_store
+from tests.make import make_spec
 from tests.stores import BOTH, fresh_url, place
 
 ROOT = Path(__file__).parents[2]
@@ -195,3 +198,44 @@ def test_looking_claims_nothing(store: Engine) -> None:
     claims.claim(store, "d1", "churn", me, NOW)
     seen = claims.look(store, "d1", "churn", NOW)
     assert (seen.acquired, seen.state, seen.holder) == (False, "busy", me)
+
+
+# A decision that was overtaken.
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def begun(url: str, store: Engine, tmp_path: Path) -> Callable[[datetime | None], Attempt]:
+    """Begin the attempt of decision d1, decided at NOW, by an event or as of a given moment."""
+    decision = Decision("TRAIN", "decay", ("score fell",), "d1")
+    ledger.record_decision(store, decision, model="churn", at=NOW, now=datetime.now(UTC))
+    return lambda as_of: begin_attempt.fn(
+        make_spec(), as_of, reason="decay", decision_id="d1", settings=place(url, tmp_path)
+    )
+
+
+def trained(store: Engine, decision: str, at: datetime, action: ledger.Action = "kept") -> None:
+    ledger.record(
+        store, model="churn", decision_id=decision, action=action, from_version=None, to_version=9,
+        actor="retrain", reason="test", at=at,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("as_of", [None, NOW, NOW + 9 * DAY])
+def test_a_decision_that_another_training_overtook_starts_nothing_whatever_moment_is_given(
+    as_of: datetime | None, begun: Callable[[datetime | None], Attempt], store: Engine
+) -> None:
+    trained(store, "d2", NOW + DAY)
+    found = begun(as_of)
+    assert (found.acquired, found.why) == (False, "overtaken by d2, a retraining after it was decided")
+    assert claims.look(store, "d1", "churn", datetime.now(UTC)).state == "new"
+
+
+def test_what_was_trained_before_or_at_the_moment_of_the_decision_overtakes_nothing(
+    begun: Callable[[datetime | None], Attempt], store: Engine
+) -> None:
+    trained(store, "d0", NOW)  # as in a replay, whose checks of one window act as of one moment
+    trained(store, "d2", NOW + DAY, "skipped")
+    trained(store, "promotion-v9-1", NOW + DAY, "promoted")
+    assert begun(NOW).acquired

@@ -16,7 +16,7 @@ from tasks.core.policy.decision import Decision
 from tasks.core.spec import ModelSpec
 from tasks.reconcile import relaunch_unanswered
 from tasks.settings import Settings
-from tasks.store import alerts, ledger, registry
+from tasks.store import alerts, anchors, catalog, ledger, registry
 from tasks.store.engine import open_store
 from tests.make import START
 
@@ -180,3 +180,36 @@ def test_a_run_that_lost_its_claim_registers_nothing(
     assert outcomes() == []
     with pytest.raises(RegistryError):
         registry.find_version("churn", 1, settings=Settings())
+
+
+def unnoted(retrain: Retrain, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a version of which nothing is noted."""
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "note_version", dying)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(spec, as_of=AS_OF, decision_id="d")
+    assert registry.find_version("churn", 1, settings=Settings()).number == 1
+    assert catalog.all_facts(open_store(None), "churn") == []
+
+
+def test_a_version_that_was_not_noted_is_noted_and_its_rows_become_the_anchor(
+    retrain: Retrain, rows_spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unnoted(retrain, rows_spec, monkeypatch)
+    assert retrain(rows_spec, as_of=AS_OF, decision_id="d").action == "promoted"
+    (facts,) = catalog.all_facts(open_store(None), "churn")
+    (anchor,) = anchors.history(open_store(None), "churn")
+    assert (facts.number, facts.attempt, facts.anchor_sha256) == (1, "d", anchor.sha256)
+    assert (anchor.version, anchor.actor) == (1, "retrain")
+    assert anchor.window.start >= facts.cut
+
+
+def test_a_version_whose_rows_are_gone_is_ended_without_an_anchor(
+    retrain: Retrain, rows_spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unnoted(retrain, rows_spec, monkeypatch)
+    for kept in (Settings().root / "artifacts" / "snapshots").glob("*.parquet"):
+        kept.unlink()
+    assert retrain(rows_spec, as_of=AS_OF, decision_id="d").action == "promoted"
+    assert len(catalog.all_facts(open_store(None), "churn")) == 1
+    assert anchors.history(open_store(None), "churn") == []

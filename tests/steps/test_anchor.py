@@ -13,6 +13,7 @@ import pytest
 
 from tasks.anchor import current_anchor, fix_anchor
 from tasks.core.dataset import Dataset
+from tasks.core.errors import PromotionRefused
 from tasks.core.model.answers import answers_to
 from tasks.core.model.bundle import ChampionRef
 from tasks.core.model.guess import score_of
@@ -121,7 +122,9 @@ def test_rows_the_champion_may_have_learnt_from_are_not_renewed_from(
     found = fixed(SPEC_, made, place, 4, trained=trained, champion=champion)
     assert found is not None and pd.read_parquet(found.path)["event_time"].min() >= since
     late = ChampionRef("model.skops", 3, LATER + timedelta(days=99))
-    assert fixed(SPEC_, made, place, 5, trained=trained, champion=late, renew=True) is None
+    with pytest.raises(PromotionRefused, match=r"0 rows, fewer than gate.min_rows \(20\) since .*version 3"):
+        fixed(SPEC_, made, place, 5, trained=trained, champion=late, renew=True)
+    assert [row.version for row in anchors.history(open_store(place), "churn")] == [4]
 
 
 def test_no_anchor_is_fixed_where_none_is_wanted_or_none_can_be(
@@ -149,6 +152,21 @@ def test_the_version_it_is_fixed_with_is_held_to_it_too(made: Made, place: Setti
     best = anchors.best_keeper(open_store(place), "churn", found.sha256, "roc_auc")
     assert best is not None and (best.number, best.digest) == (version.number, version.digest)
     assert best.score == pytest.approx(want)
+
+
+def test_rows_without_a_column_of_the_spec_are_not_frozen(
+    made: Made, place: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    gate = {"min_rows": 20, "anchor": {"rows": 50}}
+    weighed = make_spec(estimator=SMALL, gate={**gate, "weight": "amount"})
+    wider = make_spec(estimator=SMALL, gate=gate, contract={}, features={"numeric": ["tenure", "visits"]})
+    for spec, column in ((weighed, "amount"), (wider, "visits")):
+        assert fixed(spec, made, place) is None
+        assert f"no anchor fixed, the holdout has no column {column}" in caplog.text
+        with pytest.raises(PromotionRefused, match=f"no column {column}.*trained by this spec"):
+            fixed(spec, made, place, renew=True)
+    assert anchors.history(open_store(place), "churn") == []
 
 
 # Finding it again.
@@ -200,7 +218,7 @@ def test_a_file_that_is_gone_or_changed_is_trouble_and_no_anchor(made: Made, pla
     file.chmod(0o600)
     file.write_bytes(whole[:-1] + b"x")
     changed = current(place)
-    assert changed is not None and changed.path == "" and "fixed as" in changed.trouble
+    assert changed is not None and changed.path == "" and "rows with digest" in changed.trouble
     file.unlink()
     gone = current(place)
     assert gone is not None and gone.path == "" and "FileNotFoundError" in gone.trouble
@@ -250,7 +268,7 @@ def test_an_anchor_on_s3_is_fetched_checked_and_kept(made: Made, place: Settings
     with files.open_output_stream(path) as sink:
         sink.write(b"other")
     changed = current(remote)
-    assert changed is not None and changed.path == "" and "fixed as" in changed.trouble
+    assert changed is not None and changed.path == "" and "rows with digest" in changed.trouble
 
 
 def test_from_one_version_to_the_next_the_anchor_is_left_out_and_held_against(

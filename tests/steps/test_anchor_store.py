@@ -54,9 +54,18 @@ def test_an_anchor_comes_back_as_it_was_fixed_and_models_do_not_mix(engine: sa.E
     row = put(engine, "s1", 3, renew=True)
     assert row == anchors.AnchorRow("churn", 1, "s1", "s1.parquet", 9, WINDOW, 3, "a", "r", LATER)
     assert anchors.current(engine, "churn") == row and anchors.current(engine, "fraud") is None
+    assert put(engine, "s1", 3, renew=True, actor="b") == row  # asked for once more after a crash
     put(engine, "s2", 4, renew=True)
-    assert put(engine, "s1", 3, renew=True) == row  # asked for once more after a crash
     assert [one.sha256 for one in anchors.history(engine, "churn")] == ["s1", "s2"]
+
+
+def test_an_anchor_that_stood_before_comes_back_as_a_new_revision(engine: sa.Engine) -> None:
+    put(engine, "s1", 1)
+    second = put(engine, "s2", 2, renew=True)
+    assert put(engine, "s1", 1) == second  # without renew nothing comes back
+    third = put(engine, "s1", 1, renew=True, actor="bob", reason="the former ones were right")
+    assert (third.revision, third.sha256, third.actor) == (3, "s1", "bob")
+    assert anchors.current(engine, "churn") == third
 
 
 def test_scores_that_are_no_numbers_or_of_versions_that_never_served_keep_nothing(engine: sa.Engine) -> None:

@@ -87,3 +87,34 @@ def test_models_are_known_by_their_versions_or_by_their_ledger(request, tmp_path
         ended(engine, 1, "promoted", None)
         assert catalog.model_names(engine) == ["churn", "fraud"]
         assert catalog.version_facts(engine, "churn", 1) is None
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_version_is_held_by_what_was_made_here_or_stands_in_the_ledger(
+    kind: str, request, tmp_path
+) -> None:
+    with fresh_store(kind, request, tmp_path) as engine:
+        one, two = (version_of(manifest(number), number) for number in (1, 2))
+        assert not catalog.is_held(engine, one)
+        for _ in range(2):
+            catalog.note_bundle(engine, "churn", "train-1", one.digest, at=START)
+        assert catalog.is_held(engine, one)
+        assert not catalog.is_held(engine, replace(one, name="fraud"))
+        noted(engine, 2)
+        assert not catalog.is_held(engine, two), "facts may come from the registry"
+        assert not catalog.is_held(engine, replace(one, number=2)), "but they contradict"
+        ended(engine, 2, "waiting", None)
+        assert catalog.is_held(engine, two)
+        assert catalog.held_of_attempt(engine, "churn", "train-1") == {one.digest}
+        assert catalog.held_of_attempt(engine, "churn", "train-2") == {two.digest}
+        assert catalog.held_of_attempt(engine, "churn", "train-3") == set()
+        assert catalog.ledger_digests(engine, "churn", 1) == set()
+
+
+def test_what_the_ledger_holds_counts_before_what_was_made_here(request, tmp_path) -> None:
+    with fresh_store("sqlite", request, tmp_path) as engine:
+        one, other = version_of(manifest(1), 1), version_of(manifest(1, attempt="another"), 1)
+        ended(engine, 1, "promoted", None)
+        catalog.note_bundle(engine, "churn", "another", other.digest, at=START)
+        assert catalog.is_held(engine, one)
+        assert not catalog.is_held(engine, other)

@@ -9,6 +9,7 @@ import pytest
 from sklearn import metrics as sk
 from threadpoolctl import threadpool_limits
 
+from tasks import evaluate
 from tasks.core.errors import RegistryError, TrainingError
 from tasks.settings import Settings
 from tasks.store.models import load_model
@@ -191,6 +192,57 @@ def test_a_metric_of_probabilities_needs_an_estimator_that_gives_them(room: Room
         estimator={"class": "sklearn.linear_model.SGDClassifier"}, metric="balanced_accuracy"
     )
     assert room.evaluate(by_label, room.train(by_label, make_frame(1000)), None).decision.outcome == "promote"
+
+
+def test_a_champion_without_probabilities_is_not_beaten_by_a_metric_that_needs_them(room: Room) -> None:
+    ridge = make_spec(estimator={"class": "sklearn.linear_model.RidgeClassifier"}, metric="balanced_accuracy")
+    champion = room.champion(ridge, make_frame(500, seed=1))
+    found = room.evaluate(LINEAR, room.train(LINEAR, make_frame(1000)), champion)
+    assert found.decision.outcome == "refuse" and "probabilities" in found.decision.sentence()
+    assert "roc_auc" not in found.champion_metrics and found.champion_metrics["accuracy"] > 0.5
+    assert found.metrics["roc_auc"] > 0.5 and found.champion_version == 3
+
+
+@pytest.mark.parametrize("estimator", [LOGISTIC, {"params": {"max_iter": 5}}])
+@pytest.mark.parametrize("slices", [[], ["spend"]])
+def test_infinite_features_of_the_holdout_refuse_and_are_named(
+    estimator: dict, slices: list, room: Room
+) -> None:
+    spec = make_spec(estimator=estimator, gate={"slices": slices, "fairness": {"columns": slices}})
+    frame = make_frame(1000)
+    frame.loc[[998, 999], "spend"] = [np.inf, -np.inf]
+    trained = room.train(spec, frame)
+    for champion in (room.champion(spec, upside_down(make_frame(500, seed=1))), None):
+        found = room.evaluate(spec, trained, champion)
+        assert found.decision.outcome == "refuse"
+        assert "2 holdout rows hold infinite values in spend" in found.decision.sentence()
+        assert found.holdout_rows == 198 and np.isfinite(found.promise)
+
+
+def test_a_challenger_that_cannot_score_its_holdout_is_refused(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = evaluate.answers_to
+
+    def fails(spec, model, rows):
+        if len(rows):
+            raise ValueError("ada@example.org")
+        return plain(spec, model, rows)
+
+    champion, trained = room.champion(LINEAR, make_frame(500, seed=1)), room.train(LINEAR, make_frame(1000))
+    monkeypatch.setattr(evaluate, "answers_to", fails)
+    for incumbent in (champion, None):
+        found = room.evaluate(LINEAR, trained, incumbent)
+        assert found.decision.outcome == "refuse" and np.isnan(found.promise)
+        assert "the challenger cannot score its holdout (ValueError)" in found.decision.sentence()
+        assert "ada" not in str(found)
+
+
+def test_a_weight_that_is_no_number_refuses(room: Room) -> None:
+    spec = make_spec(estimator=LOGISTIC, gate={"weight": "amount"})
+    found = room.evaluate(spec, room.train(spec, make_frame(1000).assign(amount="ada")), None)
+    assert found.decision.outcome == "refuse" and "gate.weight 'amount'" in found.decision.sentence()
+    assert "ada" not in found.decision.sentence()
 
 
 def test_a_binary_metric_of_three_classes_is_a_training_error_with_the_remedy(room: Room) -> None:

@@ -19,8 +19,10 @@ from tasks.core.results import AnchorRef
 from tasks.evaluating.groups import groups_of
 from tasks.evaluating.seen import unseen
 from tasks.settings import Settings
-from tests.judged import FIXED, LINEAR, Room, anchored, upside_down
-from tests.make import START, make_frame, make_spec
+from tasks.store.engine import open_store, writing
+from tasks.store.schema_versions import versions
+from tests.judged import FIXED, LINEAR, LOGISTIC, Room, anchored, upside_down
+from tests.make import START, make_frame, make_spec, spec_block
 
 
 @pytest.fixture
@@ -80,6 +82,60 @@ def test_keys_are_found_again_when_their_type_changed(room: Room, settings: Sett
     )
     found = unseen(make_spec(), frame, champion, snapshot(room, as_text.iloc[60:]), settings)
     assert (found.known, int(found.chosen.sum())) == (40, 10)
+    numbers = as_text.assign(event_id=frame["event_id"].astype("float64"))
+    assert unseen(make_spec(), frame, champion, snapshot(room, numbers.iloc[60:]), settings).known == 40
+    back = frame.assign(event_id=frame["event_id"].astype("float64"))
+    assert unseen(make_spec(), back, champion, snapshot(room, as_text.iloc[60:]), settings).known == 40
+
+
+GROUPED = make_spec(
+    source={**spec_block()["source"], "group": "customer"},
+    estimator=LOGISTIC,
+    gate={"max_disagreement": None},
+)
+
+
+def test_rows_of_entities_that_the_champion_has_learnt_are_left_out(room: Room, settings: Settings) -> None:
+    frame = make_frame(100).assign(customer=[float(i % 10) for i in range(100)])
+    cut = frame["event_time"].iloc[50].to_pydatetime()
+    champion = ChampionRef("model.skops", 3, cut)
+    before = make_frame(20, seed=2, start=START, days=1)
+    before["customer"] = [str(i % 5) for i in range(20)]  # it was trained on customers 0 to 4 ...
+    before.loc[18, "customer"] = None
+    own = make_frame(2, seed=3, start=cut).assign(customer=["0", "1"])  # ... less those of its own holdout
+    own.loc[1, "churned"] = np.nan  # not labelled: in no holdout
+    learnt = snapshot(room, pd.concat([before, own]))
+    found = unseen(
+        GROUPED, frame.assign(customer=frame["customer"].mask(frame.index == 99)), champion, learnt, settings
+    )
+    left = frame["customer"][found.chosen].value_counts().to_dict()
+    assert left == {**dict.fromkeys((0.0, 5.0, 6.0, 7.0, 8.0, 9.0), 5)}
+    assert (found.known, found.kin) == (0, 20)
+    plain = unseen(make_spec(), frame, champion, learnt, settings)
+    assert (plain.kin, int(plain.chosen.sum())) == (0, 50)
+    without = snapshot(room, pd.concat([before, own]).drop(columns="customer"))
+    assert int(unseen(GROUPED, frame, champion, without, settings).chosen.sum()) == 50
+
+
+def test_an_unlabelled_row_was_not_learnt(room: Room, settings: Settings) -> None:
+    frame = make_frame(100)
+    early = frame.assign(event_time=frame["event_time"] - pd.Timedelta("40d"), churned=np.nan)
+    early.loc[:59, "churned"] = 1.0
+    found = unseen(make_spec(), frame, ChampionRef("m", 3, START), snapshot(room, early), settings)
+    assert (found.known, int(found.chosen.sum())) == (60, 40)
+
+
+def test_too_few_rows_of_entities_new_to_the_champion_refuse_and_say_so(room: Room) -> None:
+    frame = make_frame(1500)
+    frame["customer"] = [f"c{i}" for i in range(1500)]
+    frame.loc[1250:, "customer"] = "old"
+    trained = room.train(GROUPED, frame)
+    learnt = make_frame(50, seed=2, start=START, days=1).assign(customer="old")
+    champion = room.champion(GROUPED, upside_down(frame.iloc[:900]), START + timedelta(days=2))
+    found = room.evaluate(GROUPED, trained, champion, champion_snapshot=snapshot(room, learnt))
+    assert found.decision.outcome == "refuse" and found.decision.rows == 50
+    assert "250 more rows are of entities (source.group)" in found.decision.sentence()
+    assert room.evaluate(GROUPED, trained, champion).decision.outcome == "promote"
 
 
 @pytest.mark.parametrize("record", [None, {}, {"path": "gone.parquet"}, {"path": "here"}, {"path": "odd"}])
@@ -185,12 +241,59 @@ def test_whatever_is_wrong_with_the_anchor_refuses(room: Room) -> None:
     gone = replace(anchor, keeper=ChampionRef("gone.skops", 2, START), keeper_version=2)
     assert "version 2 cannot score its rows" in sentence(gone)
     narrow = anchored(room, rows.drop(columns="spend"))
+    lacking = sentence(narrow, room.train(LINEAR, make_frame(1000), anchor_path=narrow.path))
+    assert "its rows lack spend" in lacking and "--verdict renew_anchor --version N" in lacking
+    infinite = anchored(room, rows.assign(spend=np.inf))
     assert "the challenger cannot score its rows" in sentence(
-        narrow, room.train(LINEAR, make_frame(1000), anchor_path=narrow.path)
+        infinite, room.train(LINEAR, make_frame(1000), anchor_path=infinite.path)
     )
+    narrow = infinite
     Path(narrow.path).write_bytes(b"changed")
     changed = sentence(narrow, replace(trained, anchor_sha256=narrow.sha256))
     assert "its rows cannot be read (ValueError)" in changed
+
+
+GOING_ON = make_spec(
+    estimator={
+        "class": "sklearn.linear_model.SGDClassifier",
+        "params": {"loss": "log_loss"},
+        "mode": "partial_fit",
+    },
+    gate={"max_disagreement": None},
+)
+
+
+def test_a_challenger_that_goes_on_from_a_champion_that_learnt_the_anchor_is_refused(
+    room: Room, settings: Settings
+) -> None:
+    frame = make_frame(2000)
+    old = room.train(GOING_ON, frame.iloc[:1250])
+    champion = ChampionRef(old.model_path, 3, old.cut)
+    learnt = snapshot(room, frame.iloc[:1250])
+    anchor = anchored(room, frame.iloc[500:900], champion)
+    more = {"champion_model": old.model_path, "champion_train_end": old.cut, "anchor_path": anchor.path}
+    trained = room.train(GOING_ON, frame, **more)
+    found = room.evaluate(GOING_ON, trained, champion, anchor=anchor, champion_snapshot=learnt)
+    assert found.decision.outcome == "refuse" and found.anchor_score is None
+    assert (
+        "the champion, which the challenger goes on from, learnt 400 of its rows" in found.decision.sentence()
+    )
+    blind = room.evaluate(GOING_ON, trained, champion, anchor=anchor)
+    assert blind.decision.outcome == "refuse" and "cannot be told whether" in blind.decision.sentence()
+
+    # The champion was itself trained without these rows, as its score on them tells.
+    facts = {name: {} for name in ("snapshot", "gate", "params")}
+    facts |= dict.fromkeys(("created", "registered_at", "window_start", "window_end", "cut"), FIXED)
+    facts |= dict.fromkeys(("run_id", "attempt", "decision_id", "cause", "digest"), "x")
+    row = {"model": "churn", "number": 3, "metric": "roc_auc", "anchor_sha256": anchor.sha256}
+    with writing(open_store(settings)) as connection:
+        connection.execute(versions.insert(), {**facts, **row, "anchor_score": 0.8})
+    found = room.evaluate(GOING_ON, trained, champion, anchor=anchor, champion_snapshot=learnt)
+    assert found.decision.outcome != "refuse" and found.anchor_score is not None
+
+    newer = anchored(room, frame.iloc[1300:1500], champion)
+    trained = room.train(GOING_ON, frame, **{**more, "anchor_path": newer.path})
+    assert room.evaluate(GOING_ON, trained, champion, anchor=newer).decision.outcome != "refuse"
 
 
 # Weights, groups, labels, the linear model.

@@ -55,11 +55,25 @@ def test_no_value_has_no_worth_and_no_champion_no_worth_of_its_own() -> None:
 
 
 def test_outcomes_of_labels_that_do_not_exist_are_refused(room: Room) -> None:
-    with pytest.raises(SpecError, match="none of which is a label"):
+    with pytest.raises(SpecError, match="naming 'yes', no label of these rows or models"):
         worth_of(valued(outcomes={"yes>yes": 1}), make_frame(2), says([0, 1], [1, 1]), None)
     spec = valued(outcomes={"yes>yes": 1})
     found = room.evaluate(spec, room.train(spec, make_frame(1000)), None)
     assert found.decision.outcome == "refuse" and "worth cannot be told" in found.decision.sentence()
+
+
+def test_one_mistyped_label_among_good_ones_is_named() -> None:
+    spec = valued(outcomes={"1>1": 10, "0>1": -2, "1>O": -50})
+    with pytest.raises(SpecError, match="naming 'O', no label"):
+        worth_of(spec, make_frame(2), says([0, 1], [1, 1]), says([0, 1], [0, 0]))
+
+
+def test_a_label_that_only_one_model_knows_is_a_label_for_both() -> None:
+    spec = valued(outcomes={"a>a": 1, "c>a": -5})
+    mine = Scored(np.array(["a", "b"]), np.array(["a", "b"]), None, ("a", "b", "c"))
+    theirs = Scored(np.array(["a", "b"]), np.array(["b", "b"]), None, ("a", "b"))
+    found = worth_of(spec, make_frame(2), mine, theirs)
+    assert found is not None and found.challenger.tolist() == [1, 0] and found.champion.tolist() == [0, 0]
 
 
 def spend_kept(rows: pd.DataFrame, prediction: np.ndarray, probabilities: np.ndarray) -> pd.Series:

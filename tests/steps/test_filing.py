@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from tasks.store import ledger, lifecycle
 from tasks.store.engine import open_store, writing
 from tasks.store.mirror import TAG_STAGE
 from tasks.store.mlflow_client import open_client
-from tasks.store.moves import TAG_INTENT, Move
+from tasks.store.moves import OLD_TAG, Move
 from tasks.store.schema_versions import leases
 from tasks.store.schema_versions import lifecycle as lifecycle_table
 from tasks.versions import move as moving
@@ -132,20 +133,24 @@ def test_a_store_older_than_the_stages_is_taken_over_by_the_next_move(
     assert lifecycle.production(engine) == {"churn": 3}
 
 
-def test_a_move_that_an_older_release_left_half_way_is_finished_with_its_stages(
+def test_a_move_that_an_older_release_left_half_way_is_not_believed_until_a_person_promotes(
     four: list[Version], place: Settings
 ) -> None:
-    """Its intent is noted and its alias moved, but no stage of either version was ever written down."""
+    """It noted its moves in the registry, where anybody could have written this one."""
     client, engine = open_client(place), open_store(place)
     with writing(engine) as connection:
         connection.execute(lifecycle_table.delete())
     intent = Move("d2", "promoted", 1, 2, "gate", "better", LATER + DAY, {"digest": four[1].digest})
-    client.set_registered_model_tag("churn", TAG_INTENT, intent.to_json())
+    client.set_registered_model_tag("churn", OLD_TAG, json.dumps(intent.content()))
     client.set_registered_model_alias("churn", "champion", "2")
-    assert agreed_champion("churn", place) == four[1]
-    assert served(place) == [("promoted", 1, "d1"), ("promoted", 2, "d2")]
-    assert stages(place) == {1: "ARCHIVED", 2: "PRODUCTION"}
+    with pytest.raises(RegistryError, match="version 2 serving while the ledger says 1"):
+        agreed_champion("churn", place)
     assert client.get_registered_model("churn").tags == {}
+    assert served(place) == [("promoted", 1, "d1")]
+    moved(four[1], place, "by-hand", actor="ann", as_of=LATER + DAY)
+    assert agreed_champion("churn", place) == four[1]
+    assert served(place) == [("promoted", 1, "d1"), ("promoted", 2, "by-hand")]
+    assert stages(place) == {1: "ARCHIVED", 2: "PRODUCTION"}
 
 
 class Paused:

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy.engine import Engine
 
 from flows.history import history
@@ -99,6 +102,48 @@ def test_of_two_promotions_at_one_moment_the_one_recorded_last_counts(engine: En
         noted(engine, number)
         ended(engine, number, "promoted", None, at=SERVED_5)
     assert served.served(read_past(engine, "churn"), SERVED_5).data["version"] == 2
+
+
+def test_a_move_dated_back_serves_from_when_it_followed_the_one_before(past: Past, engine: Engine) -> None:
+    at = START + 20 * DAY
+    ended(engine, 10, "promoted", 11, decision_id="promotion-v10", actor="ann", at=at)
+    # The gate's date is the check's, which lies before what a person did meanwhile.
+    ended(engine, 12, "promoted", 10, decision_id="train-12b", at=at - DAY)
+    ended(engine, 8, "promoted", 12, decision_id="promotion-v8", actor="ann", at=at + DAY)
+    past = read_past(engine, "churn")
+    for moment, version in ((at - DAY / 2, 11), (at, 12), (at + DAY / 2, 12), (at + DAY, 8)):
+        assert served.served(past, moment).data["version"] == version
+        assert ledger.serving_at(engine, "churn", moment) == version
+    answer = served.served(past, at)
+    assert (answer.data["since"], answer.data["until"], answer.data["dated"]) == (at, at + DAY, at - DAY)
+    assert "dated     2025-01-20 00:00Z, entered after the move before it\n" in text(answer)
+    assert served.production(engine).data[0]["since"] == at + DAY
+    assert why.show(past, 12, engine).data["served_from"] == [at]
+
+
+def test_the_newest_move_serves_now_even_where_it_is_dated_back(past: Past, engine: Engine) -> None:
+    ended(engine, 12, "promoted", 11, decision_id="train-12b", at=START)
+    past = read_past(engine, "churn")
+    for moment in (START + 12 * DAY, START + 99 * DAY):
+        assert served.served(past, moment).data["version"] == past.serving == 12
+        assert ledger.serving_at(engine, "churn", moment) == 12
+    assert served.served(past, START + 3 * DAY).data["version"] == 1
+    assert ledger.serving_at(engine, "churn", START + 3 * DAY) == 1
+    assert served.production(engine).data[0]["since"] == START + 11 * DAY + timedelta(minutes=6)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(days=st.lists(st.integers(0, 9), max_size=8), day=st.integers(-1, 10))
+def test_history_and_the_ledger_agree_on_who_served_whatever_the_dates(
+    engine: Engine, days: list[int], day: int
+) -> None:
+    model = uuid4().hex
+    for number, at in enumerate(days, start=1):
+        ended(engine, number, "promoted", None, model=model, at=START + at * DAY)
+    moment = START + day * DAY
+    told = served.served(read_past(engine, model), moment).data["version"] if days else None
+    assert ledger.serving_at(engine, model, moment) == told
+    assert days == sorted(days) or told is None or max(days[:told]) <= day
 
 
 def test_a_version_the_catalog_lacks_is_told_from_the_ledger(engine: Engine) -> None:
@@ -244,6 +289,37 @@ def test_a_refusal_after_an_approval_is_told_with_every_row(engine: Engine) -> N
     assert "version 1 rejected" in answer.lines[0]
     assert "bob" in text(answer)
     assert "too slow" in text(answer)
+
+
+def test_a_version_that_was_rolled_back_says_so_by_whom_and_why(past: Past, engine: Engine) -> None:
+    at = START + 20 * DAY
+    ended(engine, 9, "rolled_back", 11, decision_id="rollback-1", actor="ann", reason="complaints", at=at)
+    past = read_past(engine, "churn")
+    for answer in (why.why(past, 11, engine), why.show(past, 11, engine)):
+        assert "churn: version 11 promoted, then rolled back to version 9" in answer.lines
+        assert "  ann, 2025-01-21 00:00Z: rolled back to version 9: complaints" in answer.lines
+        assert answer.data["ended"] == "promoted"
+        (left,) = answer.data["left"]
+        assert (left["action"], left["actor"], left["reason"]) == ("rolled_back", "ann", "complaints")
+        assert left["to_version"] == 9
+    assert why.why(past, 9, engine).lines[0] == "churn: version 9 brought back by a rollback"
+
+
+def test_a_version_that_was_gone_when_it_was_rolled_back_says_so_too(past: Past, engine: Engine) -> None:
+    ended(
+        engine, 9, "rolled_back", None, decision_id="auto-rollback-1", actor="monitor",
+        evidence={"instead_of": 11}, at=START + 20 * DAY,
+    )  # fmt: skip
+    answer = why.why(read_past(engine, "churn"), 11, engine)
+    assert [one["actor"] for one in answer.data["left"]] == ["monitor"]
+
+
+def test_a_version_that_another_replaced_says_by_whom_and_why(past: Past, engine: Engine) -> None:
+    answer = why.why(past, 7, engine)
+    assert answer.lines[0] == "churn: version 7 promoted, then replaced by version 9"
+    assert "  gate, 2025-01-10 00:06Z: replaced by version 9: because of 9" in answer.lines
+    assert [one["action"] for one in answer.data["left"]] == ["promoted"]
+    assert why.why(past, 11, engine).data["left"] == []
 
 
 def test_show_tells_everything_that_is_kept_of_a_version(past: Past, engine: Engine) -> None:

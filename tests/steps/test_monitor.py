@@ -214,6 +214,84 @@ def test_a_promotion_or_a_whole_training_window_ends_futility(engine, settings) 
     assert gathered(settings, 7).futile == 0
 
 
+def went_back(engine, cause: str, number: int, version: int) -> None:
+    """Promote a version at the end of this week and let it go back by itself an hour later."""
+    ended(engine, cause, number, "promoted", version - 1)
+    ledger.record(
+        engine, model=SPEC.name, decision_id=auto_rollback_id(version, f"train-{number}"),
+        action="rolled_back", from_version=None, to_version=1, actor="monitor", reason="2 of 3 windows bad",
+        evidence={"instead_of": version}, at=week(number).end + timedelta(hours=1),
+    )  # fmt: skip
+
+
+def by_hand(engine, action: str, number: int, version: int, **over: Any) -> None:
+    ledger.record(
+        engine, model=SPEC.name, decision_id=f"{over.pop('kind', 'promotion')}-v{version}-{number}",
+        action=action, from_version=1, to_version=version, reason="test",
+        at=week(number).end + timedelta(hours=2), **{"actor": "ann", **over},
+    )  # fmt: skip
+
+
+def test_promotions_that_went_back_are_counted_however_long_ago_until_a_person_is_told(
+    engine, settings
+) -> None:
+    for number in (19, 20):
+        check(engine, "performance", number, "drift")
+    went_back(engine, "decay", 4, 2)
+    assert gathered(settings, 20).futile == 1
+    went_back(engine, "drift", 9, 3)
+    assert gathered(settings, 20).futile == 1, "another cause does not count"
+    went_back(engine, "decay", 14, 4)
+    stopped = decide(gathered(settings, 20), SPEC)
+    assert (stopped.kind, stopped.guards, stopped.escalate) == ("SKIP", ("futility",), True)
+
+
+def test_what_was_only_kept_is_still_forgotten_after_a_training_window(engine, settings) -> None:
+    for number in (19, 20):
+        check(engine, "performance", number, "drift")
+    ended(engine, "decay", 4, "kept")
+    went_back(engine, "decay", 9, 3)
+    assert gathered(settings, 20).futile == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "version", "over"),
+    [
+        ("promoted", 5, {}),
+        ("rolled_back", 1, {"kind": "rollback"}),
+        ("rejected", 9, {"kind": "approval"}),
+    ],
+)
+def test_a_person_who_acted_starts_the_count_anew(
+    engine, settings, action: str, version: int, over: dict[str, Any]
+) -> None:
+    for number in (19, 20):
+        check(engine, "performance", number, "drift")
+    went_back(engine, "decay", 4, 2)
+    went_back(engine, "decay", 9, 3)
+    assert gathered(settings, 20).futile == 2
+    by_hand(engine, action, 14, version, **over)
+    assert gathered(settings, 20).futile == 0
+    went_back(engine, "decay", 15, 6)
+    assert gathered(settings, 20).futile == 1
+
+
+def test_silence_is_no_person_and_ends_nothing(engine, settings) -> None:
+    for number in (19, 20):
+        check(engine, "performance", number, "drift")
+    went_back(engine, "decay", 4, 2)
+    by_hand(engine, "rejected", 14, 9, kind="approval", actor="silence")
+    assert gathered(settings, 20).futile == 1
+
+
+def test_a_promotion_that_sticks_ends_every_earlier_one(engine, settings) -> None:
+    for number in (19, 20):
+        check(engine, "performance", number, "drift")
+    went_back(engine, "decay", 4, 2)
+    ended(engine, "decay", 9, "promoted", 4)
+    assert gathered(settings, 20).futile == 0
+
+
 def test_asking_again_about_the_same_window_is_the_same_decision(engine, settings) -> None:
     check(engine, "performance", 1, "drift")
     check(engine, "performance", 2, "drift")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient, MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
@@ -25,7 +26,7 @@ from tasks.store import checks, ledger, registry
 from tasks.store.engine import open_store
 from tasks.store.mlflow_client import open_client
 from tasks.store.models import load_model, save_model
-from tasks.versions import damage
+from tasks.versions import damage, same_rows
 from tasks.versions.move import Promotion
 from tests.copied import copy_place
 from tests.loop.plainly import plainly
@@ -72,6 +73,14 @@ def serving(place: Settings) -> int | None:
 def moves(place: Settings) -> list[tuple[str, int | None, int | None, str]]:
     rows = ledger.history(open_store(place), SPEC_.name)
     return [(row.action, row.from_version, row.to_version, row.actor) for row in rows]
+
+
+def entered(place: Settings, action: ledger.Action, number: int, at: datetime) -> None:
+    """Put a row that moved nothing into the ledger."""
+    ledger.record(
+        open_store(place), model=SPEC_.name, decision_id=f"e{number}", action=action, from_version=2,
+        to_version=number, actor="retrain", reason="test", at=at,
+    )  # fmt: skip
 
 
 PROMOTIONS = [("promoted", None, 1, "gate"), ("promoted", 1, 2, "gate")]
@@ -200,7 +209,7 @@ def test_the_whole_store_of_files_gone_moves_nothing_and_people_are_told(
     assert "restore its files" in done.why
     for version in two:
         files_of(version).with_name("elsewhere").rename(files_of(version))
-    assert files(place) == Guarded("nothing", over=(probation.BROKEN,))
+    assert files(place) == Guarded("nothing", over=(probation.BROKEN, "automatic rollback of v1"))
 
 
 def test_damage_to_two_versions_goes_further_back(two: list[Version], made: Made, place: Settings) -> None:
@@ -258,10 +267,33 @@ def test_a_rollback_that_died_between_its_steps_is_finished(
     assert moves(place) == [*PROMOTIONS, WENT_BACK]
 
 
-def test_a_moment_before_the_newest_row_moves_nothing(two: list[Version], place: Settings) -> None:
+def test_a_moment_before_the_champion_came_to_serve_moves_nothing_and_people_are_told(
+    two: list[Version], place: Settings
+) -> None:
     harm(two[1], MODEL, place)
-    assert files(place, as_of=LATER).action == "nothing"
-    assert serving(place) == 2
+    done = files(place, as_of=LATER)
+    assert (done.action, done.cause, serving(place)) == ("failed", probation.BROKEN, 2)
+    assert "its promotion is dated 2026-02-11 00:00 UTC" in done.why
+    assert moves(place) == PROMOTIONS
+
+
+@pytest.mark.parametrize("action", ["kept", "skipped", "refused"])
+def test_a_row_of_the_future_that_moved_nothing_stops_no_rollback(
+    action: ledger.Action, two: list[Version], place: Settings
+) -> None:
+    entered(place, action, 9, NOW + 50 * WEEK)
+    harm(two[1], MODEL, place)
+    assert (files(place).action, serving(place)) == ("rolled back", 1)
+
+
+def test_a_move_of_the_future_that_another_followed_stops_no_rollback(
+    two: list[Version], made: Made, place: Settings
+) -> None:
+    three, four = (a_version(made, place, f"a{number}") for number in (3, 4))
+    moved(three, place, "d3", as_of=NOW + 50 * WEEK)
+    moved(four, place, "d4", as_of=LATER + 2 * WEEK)
+    harm(four, MODEL, place)
+    assert (files(place).action, serving(place)) == ("rolled back", 3)
 
 
 # The promise.
@@ -372,6 +404,88 @@ def test_rows_without_labels_or_too_few_leave_the_budget_alone_to_decide(
     assert promise(place, rows).action == "rolled back"
 
 
+def test_a_version_that_needs_a_column_that_is_gone_is_not_brought_back(
+    two: list[Version], made: Made, place: Settings
+) -> None:
+    judged(place, "drift", "drift")
+    rows = rows_of(made, place)
+    frame = pd.read_parquet(rows.path)
+    for is_few in (False, True):  # whether it can answer shows without labels, and in a few rows
+        (frame.head(20) if is_few else frame).drop(columns="spend").to_parquet(rows.path)
+        done = promise(place, rows)
+        assert (done.action, done.cause, serving(place)) == ("failed", "automatic rollback of v2", 2)
+        assert "version 1 cannot be scored on these rows (KeyError), so version 2 stays" in done.why
+        assert "promote a version by name" in done.why
+        assert "spend" not in done.why, "the text of a foreign error may hold what nobody should read"
+    assert moves(place) == PROMOTIONS
+
+
+def test_only_the_version_before_has_to_answer(
+    two: list[Version], made: Made, place: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(place, "drift", "drift")
+    real = same_rows._load
+
+    def fails(spec: Any, number: int, place: Settings) -> Any:
+        if number == 2:
+            raise RegistryError("a damaged file")
+        return real(spec, number, place)
+
+    monkeypatch.setattr(same_rows, "_load", fails)
+    assert promise(place, rows_of(made, place)).action == "rolled back"
+
+
+@pytest.mark.parametrize("fault", [TypeError("a row"), RuntimeError("a row"), OverflowError()])
+def test_whatever_a_pipeline_raises_on_these_rows_keeps_the_champion(
+    fault: Exception, two: list[Version], made: Made, place: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise fault
+
+    judged(place, "drift", "drift")
+    monkeypatch.setattr(same_rows, "predict", fails)
+    done = promise(place, rows_of(made, place))
+    assert (done.action, serving(place)) == ("failed", 2)
+    assert "a row" not in done.why
+
+
+def test_rows_that_cannot_be_read_leave_the_budget_alone_to_decide(
+    two: list[Version], made: Made, place: Settings
+) -> None:
+    judged(place, "drift", "drift")
+    rows = rows_of(made, place)
+    Path(rows.path).write_bytes(b"no parquet")
+    assert promise(place, rows).action == "rolled back"
+
+
+def test_the_incident_of_a_rollback_that_could_not_be_ends_with_its_reason(
+    two: list[Version], made: Made, place: Settings
+) -> None:
+    judged(place, "drift", "drift")
+    rows = rows_of(made, place)
+    pd.read_parquet(rows.path).drop(columns="spend").to_parquet(rows.path)
+    cause = promise(place, rows).cause
+    assert cause not in files(place).over, "it still serves"
+    moved(a_version(made, place, "a3"), place, "d3", as_of=NOW)
+    assert cause in files(place, as_of=NOW + WEEK).over
+
+
+def test_a_promotion_dated_ahead_of_the_clock_is_told_where_its_probation_cannot_be_judged(
+    two: list[Version], made: Made, place: Settings
+) -> None:
+    moved(a_version(made, place, "a3"), place, "d3", as_of=datetime.now(UTC) + 50 * WEEK)
+    done = promise(place)
+    assert (done.action, done.cause) == ("failed", "automatic rollback of v3")
+    assert "ahead of this clock" in done.why
+    spec = SPEC_.model_copy(update={"gate": SPEC_.gate.model_copy(update={"probation": 0})})
+    judged_ = judge_champion.fn(spec, as_of=NOW, settings=place)
+    assert guard_promise.fn(spec, judged_, as_of=NOW, settings=place).action == "nothing"
+
+
+def test_a_look_at_the_past_is_no_alarm(two: list[Version], place: Settings) -> None:
+    assert promise(place, as_of=LATER).action == "nothing"
+
+
 def test_two_monitors_at_once_go_back_once(
     two: list[Version], place: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,7 +549,7 @@ def test_a_later_promotion_ends_the_incident(two: list[Version], made: Made, pla
     cause = promise(place).cause
     assert files(place).cause == cause
     moved(a_version(made, place, "a3"), place, "d3", as_of=NOW)
-    assert files(place, as_of=NOW + WEEK).over == (probation.BROKEN, cause)
+    assert files(place, as_of=NOW + WEEK).over == (probation.BROKEN, cause, "automatic rollback of v1")
 
 
 class Bad:

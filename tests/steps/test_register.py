@@ -31,7 +31,7 @@ from tasks.core.model.bundle import GOLDEN, MANIFEST, MODEL, REFERENCE, SPEC, di
 from tasks.core.model.pipeline import build_pipeline
 from tasks.register import Version
 from tasks.settings import Settings
-from tasks.store import ledger, registry, runs
+from tasks.store import intents, ledger, registry, runs
 from tasks.store.engine import open_store
 from tasks.store.mlflow_client import open_client
 from tasks.store.models import load_model, own_types, save_model
@@ -421,9 +421,7 @@ class Fault:
         "create_registered_model",
         "create_model_version",
         "set_terminated",
-        "set_registered_model_tag",
         "set_registered_model_alias",
-        "delete_registered_model_tag",
     )
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
@@ -431,6 +429,8 @@ class Fault:
         for name in self.EFFECTS:
             monkeypatch.setattr(MlflowClient, name, self.wrapped(getattr(MlflowClient, name)))
         monkeypatch.setattr(ledger, "record", self.wrapped(ledger.record))
+        monkeypatch.setattr(intents, "note", self.wrapped(intents.note))
+        monkeypatch.setattr(intents, "end", self.wrapped(intents.end))
         monkeypatch.setattr(registry, "load_checked", self.wrapped(registry.load_checked))
         monkeypatch.setattr(runs, "load_checked", self.wrapped(runs.load_checked))
         monkeypatch.setattr(register, "write_bundle", self.wrapped(register.write_bundle))
@@ -522,12 +522,15 @@ def test_a_noted_move_that_never_happened_is_dropped(made: Made, place: Settings
     moved(one, place, "d1")
     client = open_client(place)
     row = ledger.history(open_store(place), "churn")[0]
-    from tasks.store.moves import TAG_INTENT, Move
+    from tasks.store.engine import writing
+    from tasks.store.moves import Move
 
     intent = Move("dx", "promoted", 1, 2, "x", "x", row.at, {})
-    client.set_registered_model_tag("churn", TAG_INTENT, intent.to_json())
+    with writing(open_store(place)) as connection:
+        intents.note(connection, "churn", "dx", 2, intent.content(), token=1, at=row.at)
     moved(two, place, "d2")
     assert [row.decision_id for row in ledger.history(open_store(place), "churn")] == ["d1", "d2"]
+    assert intents.find_open(open_store(place), "churn") is None
     assert client.get_registered_model("churn").tags == {}
 
 

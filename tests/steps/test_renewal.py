@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 import pytest
 
+from tasks.core.dataset import Dataset
 from tasks.core.errors import PromotionRefused, RegistryError, SpecError
+from tasks.core.model.bundle import digest_of
 from tasks.renewal import renew_anchor, renewed
 from tasks.settings import Settings
 from tasks.store import anchors
 from tasks.store.engine import open_store
-from tests.make import make_spec
-from tests.versions import CUT, LATER, SMALL, Made, a_version, moved
+from tests.make import make_frame, make_spec
+from tests.versions import CUT, LATER, SMALL, WINDOW, Made, a_version, moved
 
 SPEC_ = make_spec(estimator=SMALL, gate={"min_rows": 20, "anchor": {"rows": 40}})
 
@@ -67,9 +74,76 @@ def test_what_cannot_be_frozen_is_refused_and_what_stands_stays(made: Made, plac
     with pytest.raises(PromotionRefused, match=r"gate\.anchor\.rows: 0"):
         renew(place, spec=make_spec(estimator=SMALL, gate={"anchor": {"rows": 0}}))
     with pytest.raises(PromotionRefused, match="makes no anchor"):  # 60 unseen rows, 100 are asked for
-        renew(place, spec=make_spec(estimator=SMALL, gate={"anchor": {"rows": 40}}))
+        renew(place, spec=make_spec(estimator=SMALL, gate={"anchor": {"rows": 100}}))
     with pytest.raises(RegistryError):
         renew(place, 7)
     current = anchors.current(open_store(place), "churn")
     assert current is not None
     assert current.sha256 == standing.sha256
+
+
+def registered(made: Made, place: Settings, frame: pd.DataFrame, folder: Path, **over: Any) -> int:
+    """Register a version that was trained on rows of its own; return its number."""
+    name = str(over.get("attempt", "own"))
+    path = folder / f"{name}.parquet"
+    frame.to_parquet(path, index=False)
+    kept = Dataset(str(path), len(frame), digest_of(path.read_bytes()), WINDOW)
+    trained = replace(made.trained, cut=over.pop("cut", CUT))
+    return a_version(made, place, name, snapshot=kept, trained=trained).number
+
+
+def test_rows_that_the_champion_has_learnt_since_are_not_frozen(
+    made: Made, place: Settings, tmp_path: Path
+) -> None:
+    early = a_version(made, place).number
+    late = a_version(made, place, "a2", trained=replace(made.trained, cut=CUT + timedelta(days=3)))
+    moved(late, place)
+    found = renew(place, early)
+    assert (found.fixed_by_version, found.rows) == (early, 32)  # six days of ten rows, less the first three
+    rows = pd.read_parquet(found.path)
+    assert rows["event_time"].min() >= pd.Timestamp(CUT + timedelta(days=3))
+    last = a_version(made, place, "a3", trained=replace(made.trained, cut=CUT + timedelta(days=5)))
+    moved(last, place, "d2", expected=late.number)
+    with pytest.raises(
+        PromotionRefused, match=r"fewer than gate.min_rows \(20\) since .*version 3 has learnt"
+    ):
+        renew(place, early)
+    with pytest.raises(PromotionRefused, match="fewer than gate"):
+        renew(place)
+    current = anchors.current(open_store(place), "churn")
+    assert current is not None and current.sha256 == found.sha256
+
+
+def test_a_version_that_never_served_gives_rows_with_the_columns_added_since(
+    made: Made, place: Settings, tmp_path: Path
+) -> None:
+    moved(a_version(made, place), place)
+    standing = renew(place)
+    wider = make_spec(
+        estimator=SMALL, gate={"min_rows": 20, "anchor": {"rows": 40}, "weight": "amount"}, contract={}
+    )
+    with pytest.raises(PromotionRefused, match=r"no column amount.*--version N"):
+        renew(place, spec=wider)
+    number = registered(made, place, made.frame.assign(amount=2.0), tmp_path)
+    found = renew(place, number, spec=wider)
+    assert (found.fixed_by_version, found.revision) == (number, 2) and found.sha256 != standing.sha256
+    assert (pd.read_parquet(found.path)["amount"] == 2.0).all()
+    renamed = make_spec(
+        estimator=SMALL,
+        gate={"min_rows": 20, "anchor": {"rows": 40}},
+        label={"column": "gone", "maturity": "2d"},
+        contract={},
+    )
+    with pytest.raises(PromotionRefused, match="without column 'gone'"):
+        renew(place, spec=renamed)
+
+
+def test_what_stood_before_comes_back_on_record(made: Made, place: Settings, tmp_path: Path) -> None:
+    moved(a_version(made, place), place)
+    first = renew(place)
+    other = make_frame(300, seed=5)
+    number = registered(made, place, other, tmp_path)
+    assert renew(place, number).revision == 2
+    again = renew(place, reason="the former ones were right")
+    assert (again.revision, again.sha256) == (3, first.sha256)
+    assert anchors.history(open_store(place), "churn")[-1].reason == "the former ones were right"

@@ -160,7 +160,7 @@ def test_the_command_prints_a_table_and_leaves_nothing_behind(
     assert len(rows) == 10
     said = [row.index("gate said") for row in told if "gate said" in row]
     assert {row[said[0]] for row in rows} <= set("pkur")  # aligned: each outcome begins below its head
-    assert "2000 rows, accuracy" in told[-1]
+    assert "2000 made-up rows, judged on accuracy" in told[-1]
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["models.yaml", "scratch"]
 
 
@@ -217,7 +217,7 @@ def test_a_planted_classifier_is_taught_the_wrong_class_on_just_its_levels(
 
 
 def test_the_tested_spec_keeps_the_gates_own_numbers() -> None:
-    spec: ModelSpec = make_spec(gate={**HARSH, "anchor": {"rows": 50}})
+    spec: ModelSpec = make_spec(gate={**HARSH, "anchor": {"rows": 5000}})
     tested = planted_spec(spec)
     kept = ("margin", "confidence", "floor", "slices", "weight", "on_doubt", "max_disagreement", "min_rows")
     assert {name: getattr(tested.gate, name) for name in kept} == {

@@ -56,7 +56,7 @@ def resample(
 
 
 def percentile_interval(
-    value: float, draws: NDArray[np.float64], confidence: float, *, rows: int | None = None
+    value: float, draws: NDArray[np.float64], confidence: float, *, rows: float | None = None
 ) -> Interval:
     """Return the central interval of the draws around the value.
 

@@ -44,7 +44,9 @@ def decide_promotion(evidence: GateEvidence, gate: Gate) -> GateDecision:
     challenger that is only as good is promoted in at most 1 - confidence of comparisons, and repeated
     promotions cannot wear the score down. It is kept out when one of those is shown to fail: also when the
     interval rules out a gain of the margin. Between the two there is not enough evidence, and the decision
-    says how many rows it would take. Without a champion the guess is the opponent.
+    says how many rows it would take. Without a champion the guess is the opponent. Of a regression's error
+    (neg_*) the margin is a share of the opponent's error, of any other metric it is in the metric itself.
+    Rows with weights count as the effective rows that they amount to.
 
     The frozen anchor, the labels' distribution, the disagreement with the champion, gaps between groups and
     the worth of the answers never make a challenger good; where one of them speaks against a challenger that
@@ -69,7 +71,7 @@ def _judged(evidence: GateEvidence, gate: Gate) -> GateDecision:
     anchor = _anchor(evidence, gate)
     value = value_of(evidence.worth, gate, weights=evidence.weights)
     guards = _guards(evidence, gate, value)
-    doubts = doubts_of(anchor, guards)
+    doubts = doubts_of(anchor, guards, evidence.metric)
     outcome, reasons = verdict_of(evidence, gate, found, slices, baselines)
     if outcome == "promote":
         outcome, reasons = weighed(reasons, doubts, anchor, gate)

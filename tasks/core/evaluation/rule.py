@@ -6,6 +6,7 @@ import numpy as np
 
 from tasks.core.evaluation.evidence import GateEvidence
 from tasks.core.evaluation.guards.anchor import anchor_words
+from tasks.core.evaluation.margins import margin_of, share_words
 from tasks.core.evaluation.paired.compare import Comparison
 from tasks.core.evaluation.verdicts import AnchorResult, BaselineResult, GuardResult, Outcome, SliceResult
 from tasks.core.spec_gate import Gate
@@ -33,21 +34,24 @@ def verdict_of(
     flaws = _flaws(evidence, gate, found, slices, baselines)
     gap, against, span = found.difference, _against(evidence), _span(found)
     is_shown = found.p_better >= gate.confidence and gap.value > 0
+    margin = margin_of(gate.margin, evidence.metric, found.theirs.value)
+    share = share_words(gate.margin, evidence.metric, "the opponent's") if margin > 0 else ""
+    words = f"{margin:.4g} ({share})" if share else f"{margin:.4g}"
     if gap.high <= 0 or _same_answers(evidence):
         flaws.insert(0, f"not better than {against}: difference {span}")
-    elif not is_shown and (gap.high < gate.margin or evidence.champion is None):
+    elif not is_shown and (gap.high < margin or evidence.champion is None):
         beyond = f"; {_needed(found)}"
-        if gap.high < gate.margin:
-            beyond = f", so a gain of {gate.margin:.4g} is ruled out"
+        if gap.high < margin:
+            beyond = f", so a gain of {words} is ruled out"
         flaws.insert(
             0, f"not shown to be better than {against} at {gate.confidence:.0%}: difference {span}{beyond}"
         )
     if flaws:
         return "keep", flaws
-    if is_shown and (evidence.champion is None or gap.low > -gate.margin):
+    if is_shown and (evidence.champion is None or gap.low > -margin):
         return "promote", [f"better than {against} by {span}"]
     if is_shown:
-        return "undecided", [f"a loss of {gate.margin:.4g} or more is not ruled out: difference {span}"]
+        return "undecided", [f"a loss of {words} or more is not ruled out: difference {span}"]
     rows = len(evidence.challenger.scored.y_true)
     return "undecided", [
         f"{rows:,} rows do not tell whether it is better than {against}: difference {span}; {_needed(found)}"
@@ -64,9 +68,11 @@ def weighed(
     return _ON_DOUBT[gate.on_doubt], [*reasons, *doubts, *notes]
 
 
-def doubts_of(anchor: AnchorResult | None, guards: tuple[GuardResult, ...]) -> tuple[str, ...]:
+def doubts_of(
+    anchor: AnchorResult | None, guards: tuple[GuardResult, ...], metric: str = ""
+) -> tuple[str, ...]:
     """Return what speaks against the challenger besides its score, with the numbers and what to do."""
-    found = [anchor_words(anchor)] if anchor is not None and anchor.outcome == "worse" else []
+    found = [anchor_words(anchor, metric)] if anchor is not None and anchor.outcome == "worse" else []
     found += [f"{one.name}: {one.detail}; {_TODO[one.name]}" for one in guards if one.outcome == "worse"]
     return tuple(found)
 
@@ -92,7 +98,9 @@ def _flaws(
     for one in slices:
         if one.outcome == "worse":
             span = f"{one.difference:.4g} ({one.low:.4g} to {one.high:.4g})"
-            reasons.append(f"worse on {one.column}={one.value}: difference {span}")
+            beyond = share_words(gate.margin, metric, "the champion's")
+            beyond = f", a loss of more than {beyond} there" if beyond else ""
+            reasons.append(f"worse on {one.column}={one.value}: difference {span}{beyond}")
     if evidence.champion is None:
         return reasons
     for base in baselines:

@@ -190,6 +190,8 @@ def _likelihood_ratio(hits: float, real: float, said: float, total: float, metri
     if real == 0 or others == 0:
         return float("nan")
     caught, alarmed = hits / real, false_alarms / others
+    if caught == alarmed and alarmed in (0.0, 1.0):
+        return 1.0 if metric.startswith("positive") else -1.0  # one answer to everything knows nothing
     if metric.startswith("positive"):
         return caught / alarmed if alarmed > 0 else float("nan")
     return -(1 - caught) / (1 - alarmed) if alarmed < 1 else float("nan")

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.core.evaluation.margins import margin_of
 from tasks.core.evaluation.paired.compare import compare
 from tasks.core.evaluation.regression_scoring import REGRESSION
 from tasks.core.evaluation.scoring import Scored, all_labels
 from tasks.core.evaluation.verdicts import SliceResult, Verdict
+from tasks.core.evaluation.weighing import effective_rows
 from tasks.core.spec_gate import Gate
 
 MOST_SLICES = 50  # per column, largest first; our choice: beyond it a column is no grouping
@@ -31,17 +33,22 @@ def compare_slices(
     resamples: int,
     weights: NDArray[np.float64] | None = None,
 ) -> tuple[SliceResult, ...]:
-    """Return the paired difference on every slice of at least `gate.min_rows` rows, by column, largest first.
+    """Return the paired difference on every slice that is large enough, by column, largest first.
+
+    Large enough are `gate.min_rows` effective rows. Of a regression's errors the margin is a share of the
+    champion's error on the slice.
 
     The intervals share `gate.confidence` between them (Bonferroni), so that many harmless slices do not
     block a promotion by chance.
     """
-    parts = [(name, *group) for name, values in slices.items() for group in _groups(values, gate.min_rows)]
+    parts = [
+        (name, *group) for name, values in slices.items() for group in _groups(values, gate.min_rows, weights)
+    ]
     labels = () if metric in REGRESSION else all_labels([challenger, champion])
     found = []
     for column, value, rows in parts:
         mine, theirs = (_knowing(take(one, rows), labels) for one in (challenger, champion))
-        gap = compare(
+        result = compare(
             mine,
             theirs,
             metric,
@@ -50,8 +57,9 @@ def compare_slices(
             positive=positive,
             resamples=resamples,
             weights=None if weights is None else weights[rows],
-        ).difference
-        is_worse = gap.high < 0 and gap.value < -gate.margin
+        )
+        gap, margin = result.difference, margin_of(gate.margin, metric, result.theirs.value)
+        is_worse = gap.high < 0 and gap.value < -margin
         outcome: Verdict = "worse" if is_worse else "ok"
         outcome = outcome if gap.is_known else "undecided"
         found.append(SliceResult(column, value, len(rows), gap.value, gap.low, gap.high, outcome))
@@ -76,9 +84,14 @@ def take(scored: Scored, rows: NDArray[np.int64]) -> Scored:
     return Scored(scored.y_true[rows], scored.prediction[rows], probabilities, scored.classes)
 
 
-def _groups(values: NDArray[Any], least: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
+def _groups(
+    values: NDArray[Any], least: int, weights: NDArray[np.float64] | None
+) -> Iterator[tuple[str, NDArray[np.int64]]]:
     codes, uniques = pd.factorize(np.asarray(values))
     counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
     for code in np.argsort(-counts, kind="stable")[:MOST_SLICES]:
-        if counts[code] >= least:
-            yield str(uniques[code]), np.flatnonzero(codes == code)
+        if counts[code] < least:
+            return
+        rows = np.flatnonzero(codes == code)
+        if effective_rows(None if weights is None else weights[rows], len(rows)) >= least:
+            yield str(uniques[code]), rows

@@ -43,7 +43,7 @@ def guessed(spec: ModelSpec, guess: Guess, scored: Scored) -> Scored:
     classes = tuple(label for label, _ in guess)
     shares = np.array([share for _, share in guess])
     likeliest = np.full(rows, shares.argmax())
-    labels = np.array(classes, dtype=scored.prediction.dtype)
+    labels = np.array(classes, dtype=object)  # the type of the answers would cut longer texts short
     return Scored(scored.y_true, labels[likeliest], np.tile(shares, (rows, 1)), classes)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.core.errors import TrainingError
+from tasks.core.model.columns import text_column
 from tasks.core.spec import ModelSpec
 from tasks.core.window import parse_duration, utc
 
@@ -75,13 +76,20 @@ def split_rows(
     return Split(kept, holdout.reset_index(drop=True), cut.to_pydatetime(), *left_out)
 
 
+def as_texts(column: pd.Series) -> pd.Series:
+    """Return keys or entities as texts, alike for 7, 7.0 and "7": a source may change its types.
+
+    Example:
+        >>> as_texts(pd.Series([7.0, None])).tolist()
+        ['7', nan]
+    """
+    return pd.Series(text_column(column, ""), index=column.index, dtype=object)
+
+
 def _among(column: pd.Series, keys: Iterable[Any]) -> pd.Series:  # Any: keys may be of any type
-    """Tell which keys are among these; a source that now gives 7 where it gave "7" means the same row."""
-    known = pd.Series(list(keys), dtype=object)
-    found = column.isin(known)
-    if len(known) and not found.any():
-        return column.astype(str).isin(known.astype(str))
-    return found
+    """Tell which keys are among these, whatever type a source gave them; a missing key is none of them."""
+    known = as_texts(pd.Series(list(keys), dtype=object)).dropna()
+    return as_texts(column).isin(known)
 
 
 def _cut(times: pd.Series, spec: ModelSpec, as_of_end: datetime) -> pd.Timestamp:

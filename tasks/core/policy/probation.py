@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
 from tasks.core.policy.served import SERVING
+from tasks.core.policy.standing import AHEAD
 from tasks.core.window import Window, utc
 
 Outcome = Literal["passed", "on probation", "rollback", "not on probation"]
@@ -141,6 +142,28 @@ def on_trial(rows: Sequence[AnyRow]) -> AnyRow | None:
     return None if moves[-1].to_version in served else moves[-1]
 
 
+def ahead_of_clock(promoted_at: datetime, as_of: datetime, now: datetime) -> str:
+    """Return why the probation of what was promoted then cannot be judged; nothing where it can.
+
+    A promotion that lies after `as_of` alone is no fault: that is a look at the past.
+
+    Example:
+        >>> from datetime import UTC
+        >>> early, late = datetime(2026, 1, 5, tzinfo=UTC), datetime(2027, 1, 5, tzinfo=UTC)
+        >>> ahead_of_clock(late, early, now=early)
+        'its promotion is dated 2027-01-05 00:00 UTC, which is ahead of this clock'
+        >>> ahead_of_clock(late, early, now=late), ahead_of_clock(late, late, now=early)
+        ('', '')
+    """
+    is_ahead = utc(promoted_at) > max(utc(as_of), utc(now) + AHEAD)
+    return f"{dated(promoted_at)}, which is ahead of this clock" if is_ahead else ""
+
+
+def dated(promoted_at: datetime) -> str:
+    """Return the date that the ledger has of a promotion, in words."""
+    return f"its promotion is dated {utc(promoted_at):%Y-%m-%d %H:%M} UTC"
+
+
 def auto_rollback_id(version: int, last_decision: str) -> str:
     """Return the id of the automatic rollback from this version: once, for each time that it came to serve.
 
@@ -159,6 +182,11 @@ def auto_rollback_id(version: int, last_decision: str) -> str:
 def is_auto_rollback(decision_id: str) -> bool:
     """Tell whether nobody decided this rollback: the champion broke, or broke its promise."""
     return decision_id.startswith(_AUTO)
+
+
+def rollback_cause(version: int | None) -> str:
+    """Return the cause of an incident: this version went back by itself, or was meant to and could not."""
+    return f"automatic rollback of v{version}"
 
 
 AnyChecked = TypeVar("AnyChecked", bound=Checked)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
+from tasks.core.evaluation.margins import margin_of
 from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.records.drawing import interval
 from tasks.core.records.gate_parts import parts_markdown, spanned
@@ -76,13 +77,14 @@ def _drawn(spec: ModelSpec, gate: GateDecision) -> list[str]:
     against = "a guess" if first else "the champion"
     span = f"{number(gate.difference)} ({number(gate.low)} to {number(gate.high)})"
     text = f"Difference to {against}: {span} on {gate.rows:,} rows that neither version has learnt from."
-    marks = {0.0: "│"} if first or not spec.gate.margin else {-spec.gate.margin: "┆", 0.0: "│"}
+    margin = 0.0 if first else margin_of(spec.gate.margin, spec.metric, gate.champion_score)
+    marks = {-margin: "┆", 0.0: "│"} if margin else {0.0: "│"}
     line = interval(gate.low, gate.difference, gate.high, marks)
     if not line:
         return [said(text), ""]
     sides = f"{'worse':<22}{'better':>27}"
     key = "│ no difference   ├─●─┤ difference and its interval"
-    key += "" if len(marks) == 1 else f"   ┆ the margin, -{spec.gate.margin:g}"
+    key += "" if len(marks) == 1 else f"   ┆ the margin, -{margin:.4g}"
     return [said(text), "", *fenced("\n".join([sides, line, "", key])), ""]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from tasks.core.evaluation.margins import margin_of
+
 if TYPE_CHECKING:
     from tasks.core.drift.matters.estimate import Estimate
     from tasks.core.drift.matters.insight import Insight
@@ -116,7 +118,8 @@ def judge_harm(estimate: Estimate, insight: Insight | None, spec: ModelSpec) -> 
     if estimate.value is None or estimate.low is None or estimate.high is None or promised is None:
         reason = estimate.problem or "the champion's score on its holdout is not known"
         return Harm("unknown", spec.metric, None, None, None, promised, f"cannot be estimated: {reason}")
-    tolerated = max(spec.gate.margin, spec.performance.band * abs(promised))
+    margin = margin_of(spec.gate.margin, spec.metric, promised)
+    tolerated = max(margin, spec.performance.band * abs(promised))
     worst = promised - tolerated
     outcome: Literal["harmful", "harmless", "unknown"] = "unknown"
     told = f"{spec.metric} is expected at {estimate.value:.4g} [{estimate.low:.4g}, {estimate.high:.4g}]"

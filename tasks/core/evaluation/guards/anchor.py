@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from tasks.core.evaluation.evidence import AnchorEvidence
+from tasks.core.evaluation.margins import margin_of, share_words
 from tasks.core.evaluation.paired.compare import compare
 from tasks.core.evaluation.scoring import Scored, all_labels, statistic
 from tasks.core.evaluation.verdicts import NAN, AnchorResult, Verdict
+from tasks.core.evaluation.weighing import effective_rows
 from tasks.core.spec_gate import Gate
 
 
@@ -25,8 +27,10 @@ def judge_anchor(
     """Return how the challenger does on the trusted rows beside the version that has been best there.
 
     `worse` is a loss that is shown at `gate.confidence` and larger than `gate.anchor.tolerance` (default:
-    `gate.margin`). The keeper, not the champion, is the measure: each of many promotions may lose less than
-    the tolerance to the champion before it, but not to the best of them all. None without an anchor.
+    `gate.margin`), of a regression's error that share of the keeper's. Fewer effective rows than
+    `gate.min_rows` cannot tell. The keeper, not the champion, is the measure: each of many promotions may
+    lose less than the tolerance to the champion before it, but not to the best of them all. None without an
+    anchor.
     """
     if anchor is None or anchor.challenger is None:
         return None
@@ -49,8 +53,10 @@ def judge_anchor(
         )
         gap = found.difference
         spread = (found.mine.value, found.theirs.value, gap.value, gap.low, gap.high)
+        tolerance = margin_of(tolerance, metric, found.theirs.value)
         outcome = "worse" if gap.high < 0 and gap.value < -tolerance else "ok"
-        outcome = outcome if found.is_known else "undecided"
+        is_told = found.is_known and effective_rows(anchor.weights, rows) >= gate.min_rows
+        outcome = outcome if is_told else "undecided"
     score, keeper_score, difference, low, high = spread
     return AnchorResult(
         outcome,
@@ -67,18 +73,21 @@ def judge_anchor(
     )
 
 
-def anchor_words(found: AnchorResult) -> str:
+def anchor_words(found: AnchorResult, metric: str = "") -> str:
     """Return the anchor's verdict with its numbers, and what to do about it; empty when nothing is wrong."""
     rows = f"{found.rows:,} trusted rows of the anchor"
     if found.outcome == "ok":
         return ""
     if found.outcome == "undecided":
-        return f"the {rows} cannot tell (one class there, or too few rows)"
+        return f"the {rows} cannot tell (one class there, or too few rows that count)"
+    share = (
+        share_words(found.tolerance / abs(found.keeper_score), metric, "its") if found.keeper_score else ""
+    )
     than = "the best version so far" if found.keeper_version is None else f"version {found.keeper_version}"
     return (
         f"worse than {than} on the {rows}: {found.difference:.4g} ({found.low:.4g} to {found.high:.4g}), "
-        f"tolerance {found.tolerance:.4g}; look for wrong or planted labels in the newest rows; "
-        "approve, or renew the anchor, only if the world itself has changed"
+        f"tolerance {found.tolerance:.4g}{share and f' ({share})'}; look for wrong or planted labels in the "
+        "newest rows; approve, or renew the anchor, only if the world itself has changed"
     )
 
 

@@ -12,17 +12,22 @@ from numpy.typing import NDArray
 from tasks.core.evaluation.evidence import AnchorEvidence, GateEvidence, PairedScores
 from tasks.core.evaluation.regression_scoring import REGRESSION
 from tasks.core.evaluation.scoring import Scored
+from tasks.core.evaluation.weighing import effective_rows
 from tasks.core.spec_gate import Gate
 
 _ROUNDING = 1e-6
+_OFF_ONE = 1e-3  # our choice: single precision stays far below, a model that is not calibrated to 1 far above
+_ONE_ROW = "neg_max_error"
 
 
 def faults_of(evidence: GateEvidence, gate: Gate) -> list[str]:
     """Return why these rows cannot settle the matter; empty when they can."""
     mine, theirs = evidence.challenger, evidence.champion
     rows, found = len(mine.scored.y_true), [evidence.trouble] if evidence.trouble else []
-    if rows < gate.min_rows:
-        found.append(f"{rows} unseen rows, fewer than the {gate.min_rows} a comparison may rest on")
+    if evidence.metric == _ONE_ROW:
+        other = "neg_root_mean_squared_error or neg_median_absolute_error"
+        found.append(f"{_ONE_ROW} rests on one row, whose chance nothing can tell: use {other}")
+    found += _too_few(evidence.weights, rows, gate)
     if len(mine.keys) != rows:
         found.append("the challenger's keys, labels and predictions differ in number")
     numbers = evidence.metric in REGRESSION
@@ -34,7 +39,21 @@ def faults_of(evidence: GateEvidence, gate: Gate) -> list[str]:
             *unusable(theirs.scored, "champion", numbers=numbers),
             *_unfair(evidence, mine, theirs),
         ]
-    return found if evidence.baseline is not None else [*found, "no champion and no baseline to compare with"]
+    if evidence.baseline is None:
+        return [*found, "no champion and no baseline to compare with"]
+    return [*found, *unusable(evidence.baseline, "guess", numbers=numbers)]
+
+
+def _too_few(weights: NDArray[Any] | None, rows: int, gate: Gate) -> list[str]:
+    """Return that the rows are fewer than a comparison needs, by number or by what they weigh."""
+    if rows < gate.min_rows:
+        return [f"{rows} unseen rows, fewer than the {gate.min_rows} a comparison may rest on"]
+    if weights is None or [*_weights(weights, rows, "rows")]:
+        return []
+    if (left := effective_rows(_as_numbers(weights), rows)) >= gate.min_rows:
+        return []
+    counted = f"{left:,.4g} effective rows (of {rows:,}, by their weights)"
+    return [f"{counted}, fewer than the {gate.min_rows} a comparison may rest on: see gate.weight"]
 
 
 def unusable(scored: Scored, who: str, *, numbers: bool = False) -> list[str]:
@@ -54,6 +73,8 @@ def unusable(scored: Scored, who: str, *, numbers: bool = False) -> list[str]:
         found.append(f"{count} probabilities of the {who} are missing or not finite")
     elif rows and (chances.min() < -_ROUNDING or chances.max() > 1 + _ROUNDING):
         found.append(f"probabilities of the {who} lie outside 0 to 1")
+    elif count := int((np.abs(chances.sum(axis=1) - 1) > _OFF_ONE).sum()):
+        found.append(f"{count:,} rows of the {who}'s probabilities do not sum to 1")
     return found
 
 

@@ -8,6 +8,7 @@ from scipy.special import stdtrit
 
 from tasks.core.evaluation.evidence import Worth
 from tasks.core.evaluation.verdicts import NAN, GuardResult, ValueResult
+from tasks.core.evaluation.weighing import effective_rows
 from tasks.core.spec_gate import Gate
 
 Floats = NDArray[np.float64]
@@ -31,7 +32,7 @@ def value_of(
         return ValueResult(unit, own, NAN, NAN, NAN, NAN)
     theirs = np.asarray(worth.champion, dtype=np.float64)
     gains = mine - theirs
-    rows, gain = len(gains), _mean(gains, each)
+    rows, gain = effective_rows(each, len(gains)), _mean(gains, each)
     if rows < 2:
         return ValueResult(unit, own, _mean(theirs, each), gain, NAN, NAN)
     variance = float((each**2 * (gains - gain) ** 2).sum() / each.sum() ** 2) * rows / (rows - 1)

@@ -126,6 +126,7 @@ def _matthews(hits: Floats, real: Floats, said: Floats, total: Floats) -> Floats
 
 def _likelihood_ratio(hits: Floats, real: Floats, said: Floats, total: Floats, metric: str) -> Floats:
     caught, alarmed = hits / real, (said - hits) / (total - real)
+    same = (caught == alarmed) & ((alarmed == 0) | (alarmed == 1))  # one answer to everything knows nothing
     if metric.startswith("positive"):
-        return np.where(alarmed > 0, caught / alarmed, np.nan)
-    return np.where(alarmed < 1, -(1 - caught) / (1 - alarmed), np.nan)
+        return np.where(same, 1.0, np.where(alarmed > 0, caught / alarmed, np.nan))
+    return np.where(same, -1.0, np.where(alarmed < 1, -(1 - caught) / (1 - alarmed), np.nan))

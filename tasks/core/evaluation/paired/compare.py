@@ -32,6 +32,7 @@ from tasks.core.evaluation.paired.shares import compare_shares, mcnemar
 from tasks.core.evaluation.regression_scoring import REGRESSION
 from tasks.core.evaluation.scoring import Scored, Statistic, all_labels, encode
 from tasks.core.evaluation.verdicts import McNemar
+from tasks.core.evaluation.weighing import effective_rows
 
 __all__ = ["Comparison", "compare"]
 
@@ -101,9 +102,12 @@ def compare(
         scores,
         draws,
         rows=rows,
-        differing=differing_rows(mine, theirs, labels, by_probability=needs_probabilities(metric)),
+        effective=effective_rows(weights, rows),
+        differing=differing_rows(
+            mine, theirs, labels, by_probability=needs_probabilities(metric), weights=weights
+        ),
         confidence=confidence,
-        least=_rarest(mine, labels) if _is_share(metric) else None,
+        least=_rarest(mine, labels, weights) if _is_share(metric) else None,
     )
     return found if metric in REGRESSION else replace(found, mcnemar=_discordant(mine, theirs, labels))
 
@@ -186,9 +190,11 @@ def _discordant(mine: Scored, theirs: Scored, labels: tuple[Any, ...]) -> McNema
     return mcnemar(int((own & ~other).sum()), int((other & ~own).sum()))
 
 
-def _rarest(scored: Scored, labels: tuple[Any, ...]) -> int:
-    counts = np.bincount(encode(scored.y_true, labels), minlength=len(labels))
-    return int(counts[counts > 0].min())
+def _rarest(scored: Scored, labels: tuple[Any, ...], weights: Floats | None) -> float:
+    """Return the effective rows of the class that has fewest, among those that count for anything."""
+    truth, each = encode(scored.y_true, labels), np.ones(len(scored.y_true)) if weights is None else weights
+    sums, squares = (np.bincount(truth, weights=each**power) for power in (1, 2))
+    return float((sums[sums > 0] ** 2 / squares[sums > 0]).min())
 
 
 def _is_share(metric: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtr
 
 from tasks.core.evaluation.bootstrap import Interval, percentile_interval
 from tasks.core.evaluation.verdicts import McNemar
@@ -16,16 +16,18 @@ Floats = NDArray[np.float64]
 POWER = 0.8
 """With which probability `needed_rows` would show the difference; Cohen (1988) calls it the usual choice."""
 _NAN = float("nan")
+_FEWEST = 3  # rows of which resamples vary enough to be expanded at all; see `percentile_interval`
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Two models on the same rows: each one's score, and the difference mine - theirs.
 
-    `p_better` is the confidence with which mine is better (one-sided; a bootstrap gives the share of
-    resamples it wins, a tie counting half). `method` names how the interval was made. `needed_rows` is how
-    many rows it would take, at this difference and this disagreement, to show mine to be better; None where
-    no number of rows would. `mcnemar` splits the rows that only one model labels rightly; None for numbers.
+    `p_better` is the confidence with which mine is better, one-sided; a bootstrap gives the share of
+    resamples it wins, a tie counting half, made as careful about few rows as the interval is. `method` names
+    how the interval was made. `needed_rows` is how many rows it would take, at this difference and this
+    disagreement, to show mine to be better; None where no number of rows would. `mcnemar` splits the rows
+    that only one model labels rightly; None for numbers.
     """
 
     mine: Interval
@@ -53,9 +55,10 @@ def concluded(
     draws: Floats,
     *,
     rows: int,
-    differing: int,
+    differing: float,
     confidence: float,
-    least: int | None = None,
+    effective: float | None = None,
+    least: float | None = None,
 ) -> Comparison:
     """Return what the resampled scores of both models say of them.
 
@@ -63,16 +66,19 @@ def concluded(
         scores: Mine and theirs on the rows themselves.
         draws: One line per resample, mine and theirs beside each other; NaN where a resample has no score.
         rows: How many rows were compared.
-        differing: On how many of them the models' answers differ. The others say nothing about which is
-            better, and a resample may win on three of three rows always: `p_better` is no more than the
-            sign of that many rows can show (mid-p), 1 - 0.5 ** (differing + 1).
+        differing: On how many of them (effective ones, where they have weights) the models' answers differ.
+            The others say nothing about which is better, and a resample may win on three of three rows
+            always: `p_better` is no more than the sign of that many rows can show (mid-p),
+            1 - 0.5 ** (differing + 1).
         confidence: Of the two-sided intervals.
+        effective: As how many rows of equal weight they count; default: `rows`.
         least: Of a score within 0..1, rows of the rarest class: an interval without any width is widened to
             what so few rows allow. None: left as it is.
     """
     gains = draws[:, 0] - draws[:, 1]
-    gap = percentile_interval(scores[0] - scores[1], gains, confidence, rows=rows)
-    mine, theirs = (percentile_interval(scores[i], draws[:, i], confidence, rows=rows) for i in (0, 1))
+    known = rows if effective is None else max(effective, _FEWEST)
+    gap = percentile_interval(scores[0] - scores[1], gains, confidence, rows=known)
+    mine, theirs = (percentile_interval(scores[i], draws[:, i], confidence, rows=known) for i in (0, 1))
     if not gap.is_known:
         return unknown(*scores, method=f"bootstrap ({len(draws)} resamples)")
     if least is not None:
@@ -82,7 +88,7 @@ def concluded(
     won = float((told > 0).mean() + (told == 0).mean() / 2)
     return Comparison(
         *(mine, theirs, gap),
-        p_better=min(won, 1 - 0.5 ** (differing + 1)),
+        p_better=min(_expanded(won, known), 1 - 0.5 ** (differing + 1)),
         method=f"bootstrap ({len(draws)} resamples)",
         needed_rows=needed_rows(gap.value, float(told.std()) * math.sqrt(rows), confidence),
     )
@@ -107,13 +113,23 @@ def needed_rows(difference: float, deviation: float, confidence: float) -> int |
     return max(2, math.ceil(rows)) if math.isfinite(rows) else None
 
 
-def without_exception(value: float, rows: int, confidence: float, lowest: float = 0.0) -> Interval:
+def without_exception(value: float, rows: float, confidence: float, lowest: float = 0.0) -> Interval:
     """Return the interval of a score that never varied: as wide as `rows` equal outcomes allow."""
     reach = 1 - ((1 - confidence) / 2) ** (1 / rows)
     return Interval(value, max(lowest, value - reach), min(1.0, value + reach))
 
 
-def _widened(found: Interval, least: int, confidence: float, lowest: float) -> Interval:
+def _expanded(share: float, rows: float) -> float:
+    """Return the confidence whose one-sided expanded interval begins at zero: the inverse of its quantile.
+
+    Source: Hesterberg, The American Statistician 69 (2015), section 5.3, as for `percentile_interval`.
+    """
+    if rows <= 2 or not 0 < share < 1:
+        return share
+    return float(stdtr(rows - 1, float(ndtri(share)) * math.sqrt((rows - 1) / rows)))
+
+
+def _widened(found: Interval, least: float, confidence: float, lowest: float) -> Interval:
     if not found.is_known or found.high > found.low or not lowest <= found.value <= 1:
         return found
     return without_exception(found.value, least, confidence, lowest)

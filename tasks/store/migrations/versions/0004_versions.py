@@ -63,6 +63,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_leases"),
     )
     op.create_table(
+        "intents",
+        *(_id(), _text("model"), _text("decision_id"), _whole("to_version"), _json("content")),
+        *(sa.Column("token", sa.BigInteger(), nullable=False), _moment("written_at"), _text("state")),
+        sa.PrimaryKeyConstraint("id", name="pk_intents"),
+    )
+    op.create_index("ix_intents_model_state", "intents", ["model", "state"])
+    is_open = sa.text("state = 'open'")
+    op.create_index(
+        "uq_intents_open",
+        "intents",
+        ["model"],
+        unique=True,
+        sqlite_where=is_open,
+        postgresql_where=is_open,
+    )
+    op.create_table(
         "anchors",
         *(_id(), _text("model"), _whole("revision"), _text("sha256"), _text("path"), _whole("rows")),
         *(_moment("window_start"), _moment("window_end"), _whole("version"), _text("actor")),
@@ -76,6 +92,12 @@ def upgrade() -> None:
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("name", name="pk_api_keys"),
         sa.UniqueConstraint("digest", name="uq_api_keys_digest"),
+    )
+    op.create_table(
+        "bundles",
+        *(_id(), _text("model"), _text("attempt"), _text("digest"), _moment("at")),
+        sa.PrimaryKeyConstraint("id", name="pk_bundles"),
+        sa.UniqueConstraint("model", "attempt", "digest", name="uq_bundles_model_attempt_digest"),
     )
 
 
