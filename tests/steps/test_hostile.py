@@ -27,12 +27,13 @@ from tasks import register
 from tasks.core.errors import NotServable, RegistryError
 from tasks.core.model.bundle import GOLDEN, MANIFEST, MODEL, SPEC, digest_of
 from tasks.settings import Settings
-from tasks.store import ledger, models, registry
-from tasks.store.engine import open_store
+from tasks.store import catalog, ledger, models, registry
+from tasks.store.engine import open_store, writing
 from tasks.store.mlflow_client import open_client
 from tasks.store.models import load_model, loads_model
+from tasks.store.schema_versions import versions
 from tests.copied import copy_place
-from tests.versions import Made, Version, a_version, files_of, moved
+from tests.versions import LATER, Made, Version, a_version, files_of, moved
 
 
 class Marks:
@@ -195,8 +196,17 @@ def forged(version: Version, place: Settings, **content: bytes) -> Version:
         path.write_bytes(data)
         raw["files"][path.name] = digest_of(data)
     (folder / MANIFEST).write_text(json.dumps(raw))
-    digest = digest_of((folder / MANIFEST).read_bytes())
+    return vouched(version, place)
+
+
+def vouched(version: Version, place: Settings) -> Version:
+    """Return the version after registry and store were made to hold the digest that its files have now."""
+    digest = digest_of((files_of(version) / MANIFEST).read_bytes())
     open_client(place).set_model_version_tag("churn", str(version.number), registry.TAG_DIGEST, digest)
+    engine = open_store(place)
+    catalog.note_bundle(engine, "churn", "forged", digest, at=LATER)
+    with writing(engine) as connection:
+        connection.execute(versions.update().where(versions.c.number == version.number).values(digest=digest))
     return registry.find_version("churn", version.number, settings=place)
 
 
@@ -318,9 +328,7 @@ def test_a_manifest_that_names_a_place_outside_is_refused_before_anything_is_fet
     raw = json.loads(path.read_text())
     raw["files"][name] = "0" * 64
     path.write_text(json.dumps(raw))
-    digest = digest_of(path.read_bytes())
-    open_client(place).set_model_version_tag("churn", "2", registry.TAG_DIGEST, digest)
     with pytest.raises(RegistryError, match="unsafe file name"):
-        moved(registry.find_version("churn", 2, settings=place), place, "d2")
+        moved(vouched(two[1], place), place, "d2")
     assert fetched == [MANIFEST]
     assert nothing_moved(place)
