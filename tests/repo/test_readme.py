@@ -81,9 +81,11 @@ def test_the_flows_run_one_after_the_other_as_the_readme_says(desk: Path, prefec
             cwd=desk, env=env, capture_output=True, text=True, check=False, timeout=400,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stdout[-500:]} {done.stderr[-3000:]}"
-        said[Path(command[1]).stem, "--infer-contract" in command] = done.stdout
+        aside = bool({"--infer-contract", "--gate-self-test"} & set(command))
+        said.setdefault((Path(command[1]).stem, aside), done.stdout)
     assert "customer_age" in str(yaml.safe_load(said["retrain", True]))
     assert said["retrain", False].startswith("Promoted: promoted version 1")
+    assert "served at 2025-05-20" in said["history", False] or "version 1" in said["history", False]
     assert said["promote", False].startswith("Nothing waits")
     assert said["rollback", False].startswith("Dry run: dry run, nothing was changed")
     assert said["scorecard", False].startswith("Scorecard")
