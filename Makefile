@@ -26,7 +26,7 @@ down: ## end what `make up` runs, and nothing else
 	@$(BIN)/python deployments/up.py down
 
 test: $(VENV)/dev ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --durations=20
 
 bench: $(VENV)/dev ## measure: drift checks, the gate, registration, events on a real server (hours; see bench/README.md)
 	$(BIN)/python -m bench.profile_speed
@@ -35,6 +35,7 @@ bench: $(VENV)/dev ## measure: drift checks, the gate, registration, events on a
 	$(BIN)/python -m bench.alarms_beside_peers --out .evergreen/bench
 	$(BIN)/python -m bench.gate
 	$(BIN)/python -m bench.registration
+	EVERGREEN_TEST_KILLS=5 $(BIN)/python -m pytest -q tests/faults/test_kill_moves.py
 	$(BIN)/python -m pytest -q -s -m slow
 
 check: $(VENV)/dev ## formatting, lint and types

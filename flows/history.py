@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import tasks.aws  # noqa: F401 -- rows of a version may lie on S3: loads the block of EVERGREEN_AWS
 from tasks.history.command import Tools, run
 from tasks.specfile import model_blocks
 

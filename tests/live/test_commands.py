@@ -45,14 +45,20 @@ def test_a_second_start_in_the_background_leaves_the_log_of_the_first(
 
 
 def test_ctrl_c_while_it_starts_in_the_background_ends_it(tmp_path: Path) -> None:
+    up = (sys.executable, str(ROOT / "deployments/up.py"))
     with live_place(tmp_path, XDG_RUNTIME_DIR=str(tmp_path)) as live:
-        started = live.start("up", sys.executable, str(ROOT / "deployments/up.py"), "--detach", "--no-deploy")
         place = Place(live.folder, live.state)
-        live.wait(lambda: (found := read_record(place)) and found.services, 60, "the server")
-        record = read_record(place)
-        assert record is not None
-        started.send_signal(signal.SIGINT)
-        assert started.wait(60) == 130
+        for _ in range(3):
+            started = live.start("up", *up, "--detach", "--no-deploy")
+            live.wait(lambda: (found := read_record(place)) and found.services, 60, "the server")
+            record = read_record(place)
+            assert record is not None
+            started.send_signal(signal.SIGINT)
+            if ended := started.wait(60):
+                break
+            live.run(*up, "down")  # it had started already when the signal came: once more
+            (tmp_path / "up.log").unlink()
+        assert ended == 130
         assert not record.keeper.is_alive()
         assert not [one for one in record.services if one.identity.is_alive()]
         assert (tmp_path / "up.log").read_text() == "ending what was started\n"

@@ -212,14 +212,15 @@ def quiet(live: Live, model: str) -> bool:
 def test_a_launched_deployment_is_one_run_and_its_failure_is_ours(live: Live, here: Settings) -> None:
     spec = make_spec(name="alpha", source={**source(live.folder), "url": str(live.folder / "gone.parquet")})
     place = here.model_copy(update={"launch": "deployment"})
-    decision = decided(here, "alpha")
+    later = AS_OF + timedelta(days=1)  # a decision that an earlier retraining has not overtaken
+    decision = decided(here, "alpha", at=later)
     live.wait(lambda: quiet(live, "alpha"), 120, "the end of earlier runs")
-    first = launch_retraining(spec, decision, as_of=AS_OF, settings=place, wait_seconds=0)
+    first = launch_retraining(spec, decision, as_of=later, settings=place, wait_seconds=0)
     (run,) = runs_of(live, "alpha", decision.id)
     assert (first.run_id, first.outcome) == (run["id"], "scheduled")
     assert first.link == f"{live.api.removesuffix('/api')}/runs/flow-run/{run['id']}"
     with pytest.raises(LaunchError, match=f"retraining {run['id']} ended Failed"):
-        launch_retraining(spec, decision, as_of=AS_OF, settings=place, wait_seconds=180)
+        launch_retraining(spec, decision, as_of=later, settings=place, wait_seconds=180)
     assert len(runs_of(live, "alpha", decision.id)) == 1
 
 

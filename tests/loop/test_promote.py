@@ -65,7 +65,7 @@ def test_a_challenger_waits_until_a_person_has_looked_and_approved(
     monkeypatch.setenv("EVERGREEN_DEPLOYER", "http://127.0.0.1:9/promotions")
     monkeypatch.setenv("EVERGREEN_DEPLOYER_KEY", "k" * 32)
     flows.retrain.retrain(manual, as_of=NOW, decision_id="d")
-    assert (open_incidents(manual), aliases(manual)) == (["approval v1"], {})
+    assert (open_incidents(manual), aliases(manual)) == (["approval v1"], {"challenger": 1})
 
     shelf = flows.promote.promote(manual, as_of=NOW + DAY)
     assert (as_state(shelf).name, shelf.chosen, shelf.serving) == ("Waiting", 1, None)
@@ -74,13 +74,13 @@ def test_a_challenger_waits_until_a_person_has_looked_and_approved(
     assert "| higher is better | version 1 | a guess (no champion then) |" in page
     assert "The gate said **promote**: better than a guess" in page
     assert "--version 1 --actor YOU --reason WHY --verdict approve" in page
-    assert (outcomes(manual), aliases(manual)) == ([("d", "waiting", 1)], {})
+    assert (outcomes(manual), aliases(manual)) == ([("d", "waiting", 1)], {"challenger": 1})
 
     with pytest.raises(SpecError, match=r"version: nothing.*waiting: 1.*--version 1"):
         flows.promote.promote(manual, "approve", as_of=NOW + DAY, **ANN)
     with pytest.raises(PromotionRefused, match="as_of"):
         flows.promote.promote(manual, "approve", 1, as_of=NOW - DAY, **ANN)
-    assert (outcomes(manual), aliases(manual)) == ([("d", "waiting", 1)], {})
+    assert (outcomes(manual), aliases(manual)) == ([("d", "waiting", 1)], {"challenger": 1})
     ruling = flows.promote.promote(manual, "approve", 1, as_of=NOW + DAY, **ANN)
     assert (ruling.action, ruling.version, ruling.left) == ("promoted", 1, ())
     assert outcomes(manual) == [("d", "waiting", 1), ("approval-v1", "promoted", 1)]
