@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from tasks.core.errors import PromotionRefused, SpecError
+from tasks.core.policy.rows import Row as Ended
 from tasks.core.policy.served import SERVING
 from tasks.core.window import parse_duration, utc
 
@@ -18,28 +19,8 @@ SILENCE = "silence"
 _APPROVAL, _PROMOTION, _ROLLBACK = "approval-v", "promotion-v", "rollback-v"
 
 
-class Row(Protocol):
-    """One row of the ledger."""
-
-    @property
-    def decision_id(self) -> str:
-        """Identity of the decision."""
-        ...
-
-    @property
-    def action(self) -> Any:  # Any: a literal of the ledger's own
-        """How the decision ended."""
-        ...
-
-    @property
-    def from_version(self) -> int | None:
-        """The version that served when it was decided."""
-        ...
-
-    @property
-    def to_version(self) -> int | None:
-        """The version it was about."""
-        ...
+class Row(Ended, Protocol):
+    """One row of the ledger, with what was said."""
 
     @property
     def reason(self) -> str:

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
+from tasks.core.policy.rows import Row
 from tasks.core.policy.served import SERVING
 from tasks.core.policy.standing import AHEAD
 from tasks.core.window import Window, utc
@@ -27,30 +28,6 @@ class Checked(Protocol):
     @property
     def outcome(self) -> str:
         """One of ok, warn, drift and undecided."""
-        ...
-
-
-class Row(Protocol):
-    """One row of the ledger."""
-
-    @property
-    def decision_id(self) -> str:
-        """Identity of the decision."""
-        ...
-
-    @property
-    def action(self) -> Any:  # Any: a literal of the ledger's own
-        """How the decision ended."""
-        ...
-
-    @property
-    def from_version(self) -> int | None:
-        """The version that served when it was decided."""
-        ...
-
-    @property
-    def to_version(self) -> int | None:
-        """The version it was about."""
         ...
 
 
