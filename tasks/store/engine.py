@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,10 +152,22 @@ def _migrate(engine: Engine) -> None:
 
 
 def _keep_a_log(engine: Engine) -> None:
-    """Switch the file to write-ahead logging, where readers never wait; the file remembers it."""
+    """Switch the file to write-ahead logging, where readers never wait; the file remembers it.
+
+    SQLite answers "locked" at once where another process is about to do the same, however long it may wait.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
     connection = engine.raw_connection()
     try:
-        connection.cursor().execute("PRAGMA journal_mode=WAL")
+        while True:
+            try:
+                connection.cursor().execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as err:
+                if "locked" not in str(err) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
     finally:
         connection.close()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import numpy as np
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from tasks.core.errors import SpecError, WorkflowError
 from tasks.settings import Settings
 from tasks.store import checks, migrations, watermarks
+from tasks.store import engine as engine_module
 from tasks.store.engine import close_stores, insert_new, open_store, reading, writing
 from tasks.store.schema import METADATA, REVISION, UtcDateTime, dump_json
 from tests.stores import BOTH, fresh_url, place
@@ -284,3 +287,24 @@ def test_a_watermark_never_moves_back_and_counts_an_attempt_once(
         assert stands is not None and expected is not None
         assert stands.moment == T0 + timedelta(hours=expected[0])
         assert stands.increments == [str(expected[1])]
+
+
+def test_a_file_that_another_process_is_switching_is_waited_for_and_any_other_fault_is_not() -> None:
+    class Cursor:
+        def __init__(self, faults: list[str]):
+            self.faults = faults
+
+        def execute(self, statement: str) -> None:
+            assert statement == "PRAGMA journal_mode=WAL"
+            if self.faults:
+                raise sqlite3.OperationalError(self.faults.pop(0))
+
+    def switched(*faults: str) -> list[str]:
+        left = list(faults)
+        made = SimpleNamespace(cursor=lambda: Cursor(left), close=lambda: None)
+        engine_module._keep_a_log(SimpleNamespace(raw_connection=lambda: made))
+        return left
+
+    assert switched("database is locked", "database is locked") == []
+    with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+        switched("disk I/O error")
