@@ -99,9 +99,7 @@ def note_registered(spec: ModelSpec, version: Version, *, settings: Settings | N
     Raises:
         RegistryError: when the version cannot be had whole, or other files stand under its number.
     """
-    place = settings or Settings()
-    with registry.downloaded(version, settings=place) as (_, manifest):
-        _note(version, manifest, place)
+    _note_from_files(version, settings or Settings())
     task_logger(__name__).info("%s: version %d of an earlier run is noted", spec.name, version.number)
 
 
@@ -188,9 +186,7 @@ def register_version(
             _note(found, manifest, place)
         else:
             probe(found, place, also, limit_ms=spec.gate.max_latency_ms)
-            if catalog.version_facts(open_store(place), spec.name, found.number) is None:
-                with registry.downloaded(found, settings=place) as (_, kept):  # died before it was noted
-                    _note(found, kept, place)
+            _note_from_files(found, place)  # the run that registered it may have died before it was noted
     task_logger(__name__).info(
         "%s: version %d (%s) in %.1f s",
         spec.name,
@@ -199,6 +195,11 @@ def register_version(
         time.perf_counter() - began,
     )
     return found
+
+
+def _note_from_files(version: Version, place: Settings) -> None:
+    with registry.downloaded(version, settings=place) as (_, manifest):
+        _note(version, manifest, place)
 
 
 def _note(version: Version, manifest: Manifest, place: Settings) -> None:

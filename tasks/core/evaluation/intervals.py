@@ -77,26 +77,33 @@ def auc_interval(positive: Floats, negative: Floats, confidence: float) -> Inter
     many, few = len(positive), len(negative)
     if min(many, few) < 2:
         return _UNKNOWN
-    ranks = rankdata(np.concatenate([positive, negative]))
-    beaten = (ranks[:many] - rankdata(positive)) / few
-    beating = 1 - (ranks[many:] - rankdata(negative)) / many
-    value = float(beaten.mean())
-    error = math.sqrt(beaten.var(ddof=1) / many + beating.var(ddof=1) / few)
+    above, below = placements(positive, negative)
+    value = float(above.mean())
+    error = math.sqrt(above.var(ddof=1) / many + below.var(ddof=1) / few)
     if error == 0 or not 0 < value < 1:
-        return _without_exception(value, min(many, few), confidence)
+        return without_exception(value, min(many, few), confidence)
     centre = math.log(value / (1 - value))
     reach = float(ndtri((1 + confidence) / 2)) * error / (value * (1 - value))
     return Interval(value, _expit(centre - reach), _expit(centre + reach))
+
+
+def placements(positive: Floats, negative: Floats) -> tuple[Floats, Floats]:
+    """Return the share of negatives below each positive, and of positives above each negative; ties half."""
+    many, few = len(positive), len(negative)
+    ranks = rankdata(np.concatenate([positive, negative]))
+    above = (ranks[:many] - rankdata(positive)) / few
+    below = 1 - (ranks[many:] - rankdata(negative)) / many
+    return np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
 
 
 def _expit(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-def _without_exception(value: float, rows: int, confidence: float) -> Interval:
-    """Return the interval of a 0..1 score that never varied: as wide as `rows` equal outcomes allow."""
+def without_exception(value: float, rows: float, confidence: float, lowest: float = 0.0) -> Interval:
+    """Return the interval of a score that never varied: as wide as `rows` equal outcomes allow."""
     reach = 1 - ((1 - confidence) / 2) ** (1 / rows)
-    return Interval(value, max(0.0, value - reach), min(1.0, value + reach))
+    return Interval(value, max(lowest, value - reach), min(1.0, value + reach))
 
 
 def _widened(found: Interval, scored: Scored, confidence: float) -> Interval:
@@ -108,7 +115,7 @@ def _widened(found: Interval, scored: Scored, confidence: float) -> Interval:
         return found
     labels = all_labels([scored])
     counts = np.bincount(encode(scored.y_true, labels) + 1, minlength=len(labels) + 1)[1:]
-    return _without_exception(found.value, int(counts[counts > 0].min()), confidence)
+    return without_exception(found.value, int(counts[counts > 0].min()), confidence)
 
 
 def _agreements(scored: Scored) -> NDArray[np.bool_]:

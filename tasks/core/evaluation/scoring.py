@@ -58,8 +58,10 @@ def statistic(
     _check_fit(scored, metric, known, positive)
     truth = encode(scored.y_true, known)
     if needs_probabilities(metric):
-        return _by_probability(truth, _aligned(scored, known), metric, _positive(known, positive))
-    return _by_label(truth, encode(scored.prediction, known), len(known), metric, _positive(known, positive))
+        return _by_probability(truth, aligned(scored, known), metric, positive_place(known, positive))
+    return _by_label(
+        truth, encode(scored.prediction, known), len(known), metric, positive_place(known, positive)
+    )
 
 
 def all_labels(parts: Iterable[Scored]) -> tuple[Any, ...]:
@@ -112,18 +114,25 @@ def _check_fit(scored: Scored, metric: str, labels: tuple[Any, ...], positive: A
         raise ValueError(f"the positive class named in the spec is not among the {len(labels)} labels")
 
 
-def _positive(labels: tuple[Any, ...], positive: Any) -> int:
+def positive_place(labels: tuple[Any, ...], positive: Any) -> int:
+    """Return where the positive class stands among the labels; the last one unless another is named."""
     return labels.index(positive) if positive is not None and positive in labels else len(labels) - 1
 
 
-def _aligned(scored: Scored, labels: tuple[Any, ...]) -> Floats:
+def aligned(scored: Scored, labels: tuple[Any, ...]) -> Floats:
+    """Return the model's probabilities by `labels`, in their order; 0 for a class it does not know.
+
+    Raises:
+        ValueError: when the model gives none.
+    """
+    if scored.probabilities is None or scored.classes is None:
+        raise ValueError("the metric needs class probabilities, which this model does not give")
     given = np.asarray(scored.probabilities, dtype=np.float64)
-    classes = scored.classes or ()
-    if classes == labels:
+    if scored.classes == labels:
         return given
-    aligned = np.zeros((len(given), len(labels)))
-    aligned[:, [labels.index(name) for name in classes]] = given
-    return aligned
+    found = np.zeros((len(given), len(labels)))
+    found[:, [labels.index(name) for name in scored.classes]] = given
+    return found
 
 
 # Metrics of predicted labels: everything follows from the confusion matrix.

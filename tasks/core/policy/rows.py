@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 
-class Row(Protocol):
-    """One row of the ledger."""
+class Outcome(Protocol):
+    """How a decision ended."""
 
     @property
     def decision_id(self) -> str:
@@ -17,6 +17,10 @@ class Row(Protocol):
     def action(self) -> Any:  # Any: a literal of the ledger's own
         """How the decision ended."""
         ...
+
+
+class Row(Outcome, Protocol):
+    """One row of the ledger: what it was about, too."""
 
     @property
     def from_version(self) -> int | None:

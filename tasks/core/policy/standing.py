@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from tasks.core.policy.approval import is_by_hand
+from tasks.core.policy.rows import Outcome
 
 AHEAD = timedelta(minutes=5)  # how far two honest clocks may differ
 # The server drops an event whose id it saw in the last five minutes, and so does our trigger; a minute more.
@@ -46,18 +47,8 @@ def objection(
     return ""
 
 
-class Row(Protocol):
-    """One row of the ledger."""
-
-    @property
-    def decision_id(self) -> str:
-        """Identity of the decision."""
-        ...
-
-    @property
-    def action(self) -> Any:  # Any: a literal of the ledger's own
-        """How the decision ended."""
-        ...
+class Row(Outcome, Protocol):
+    """One row of the ledger, with its moment."""
 
     @property
     def at(self) -> datetime:

@@ -24,13 +24,13 @@ from tasks.core.evaluation.bootstrap import RESAMPLES
 from tasks.core.evaluation.metrics import needs_probabilities
 from tasks.core.evaluation.paired.cells import resampled_labels
 from tasks.core.evaluation.paired.delong import compare_areas
-from tasks.core.evaluation.paired.inputs import aligned, differing_rows, positive_place
+from tasks.core.evaluation.paired.inputs import differing_rows
 from tasks.core.evaluation.paired.means import contributions, resampled_means
 from tasks.core.evaluation.paired.result import Comparison, concluded, unknown
 from tasks.core.evaluation.paired.rows import resampled_rows, weighable
 from tasks.core.evaluation.paired.shares import compare_shares, mcnemar
 from tasks.core.evaluation.regression_scoring import REGRESSION
-from tasks.core.evaluation.scoring import Scored, Statistic, all_labels, encode
+from tasks.core.evaluation.scoring import Scored, Statistic, aligned, all_labels, encode, positive_place
 from tasks.core.evaluation.verdicts import McNemar
 from tasks.core.evaluation.weighing import effective_rows
 

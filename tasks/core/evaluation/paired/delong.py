@@ -7,16 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
-from scipy.stats import rankdata
 
 from tasks.core.evaluation.bootstrap import Interval
-from tasks.core.evaluation.intervals import auc_interval
-from tasks.core.evaluation.paired.result import (
-    Comparison,
-    needed_rows,
-    unknown,
-    without_exception,
-)
+from tasks.core.evaluation.intervals import auc_interval, placements, without_exception
+from tasks.core.evaluation.paired.result import Comparison, needed_rows, unknown
 
 Floats = NDArray[np.float64]
 METHOD = "DeLong"
@@ -62,15 +56,6 @@ def compare_areas(mine: Floats, theirs: Floats, positive: NDArray[np.bool_], con
         method=METHOD,
         needed_rows=needed_rows(gap.value, deviation, confidence),
     )
-
-
-def placements(positive: Floats, negative: Floats) -> tuple[Floats, Floats]:
-    """Return the share of negatives below each positive, and of positives above each negative; ties half."""
-    many, few = len(positive), len(negative)
-    ranks = rankdata(np.concatenate([positive, negative]))
-    above = (ranks[:many] - rankdata(positive)) / few
-    below = 1 - (ranks[many:] - rankdata(negative)) / many
-    return np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
 
 
 def _concluded(

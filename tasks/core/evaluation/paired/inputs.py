@@ -1,4 +1,4 @@
-"""What two models said, brought to the same classes."""
+"""On how many rows two models say something else."""
 
 from __future__ import annotations
 
@@ -11,27 +11,6 @@ from tasks.core.evaluation.scoring import Scored, encode
 from tasks.core.evaluation.weighing import effective_rows
 
 Floats = NDArray[np.float64]
-
-
-def aligned(scored: Scored, labels: tuple[Any, ...]) -> Floats:
-    """Return the model's probabilities by `labels`, in their order; 0 for a class it does not know.
-
-    Raises:
-        ValueError: when the model gives none.
-    """
-    if scored.probabilities is None or scored.classes is None:
-        raise ValueError("the metric needs class probabilities, which this model does not give")
-    given = np.asarray(scored.probabilities, dtype=np.float64)
-    if scored.classes == labels:
-        return given
-    found = np.zeros((len(given), len(labels)))
-    found[:, [labels.index(name) for name in scored.classes]] = given
-    return found
-
-
-def positive_place(labels: tuple[Any, ...], positive: Any) -> int:
-    """Return where the positive class stands among the labels; the last one unless another is named."""
-    return labels.index(positive) if positive is not None and positive in labels else len(labels) - 1
 
 
 def differing_rows(

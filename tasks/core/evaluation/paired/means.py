@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.evaluation.paired.inputs import aligned
 from tasks.core.evaluation.regression_scoring import REGRESSION, moments
-from tasks.core.evaluation.scoring import Scored, encode
+from tasks.core.evaluation.scoring import Scored, aligned, encode
 
 Floats = NDArray[np.float64]
 Finish = Callable[[Floats], Floats]

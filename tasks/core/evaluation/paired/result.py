@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr
 
 from tasks.core.evaluation.bootstrap import Interval, percentile_interval
+from tasks.core.evaluation.intervals import without_exception
 from tasks.core.evaluation.verdicts import McNemar
 
 Floats = NDArray[np.float64]
@@ -111,12 +112,6 @@ def needed_rows(difference: float, deviation: float, confidence: float) -> int |
         return None
     rows = ((float(ndtri(confidence)) + float(ndtri(POWER))) * deviation / difference) ** 2
     return max(2, math.ceil(rows)) if math.isfinite(rows) else None
-
-
-def without_exception(value: float, rows: float, confidence: float, lowest: float = 0.0) -> Interval:
-    """Return the interval of a score that never varied: as wide as `rows` equal outcomes allow."""
-    reach = 1 - ((1 - confidence) / 2) ** (1 / rows)
-    return Interval(value, max(lowest, value - reach), min(1.0, value + reach))
 
 
 def _expanded(share: float, rows: float) -> float:
