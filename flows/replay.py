@@ -14,7 +14,7 @@ from flows.score import score
 from tasks.cli import run_flow
 from tasks.core.replay.summary import Summary
 from tasks.core.spec import ModelSpec
-from tasks.core.spec_parts import Alerts
+from tasks.core.spec_alerts import Alerts
 from tasks.core.window import Window
 from tasks.fetch import fetch_labels, time_range
 from tasks.register import champion

@@ -77,7 +77,7 @@ def _tell(server: uvicorn.Server, app: FastAPI, args: argparse.Namespace) -> Non
             return
         time.sleep(0.05)
     lines = [f"serving {', '.join(args.models)} at http://{args.host}:{args.port} (docs at /docs)"]
-    lines += [f"{one.name}: {one.trouble}" for one in app.state.holders.values() if one.trouble]
+    lines += [f"{one.name}: {one.trouble}" for one in app.state.service.holders.values() if one.trouble]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 

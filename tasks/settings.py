@@ -46,6 +46,17 @@ class Settings(BaseSettings):
         None, description="https:// address that is told, signed, of every promotion and rollback."
     )
     deployer_key: SecretStr | None = Field(None, description="Key of that signature (HMAC-SHA256).")
+    log: Literal["durable", "fast"] = Field(
+        "durable",
+        description="Prediction log of the app: each answer is kept before it is given, or soon after.",
+    )
+    log_outage: Literal["refuse", "spool"] = Field(
+        "refuse",
+        description="While the store cannot be written: the app answers 503, or keeps answers in a file.",
+    )
+    heartbeat: str | None = Field(
+        None, description="https:// address that every monitor run calls: whoever watches it sees silence."
+    )
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of a fit.")
 
     @cached_property

@@ -8,9 +8,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from tasks.core.errors import SpecError
 from tasks.core.evaluation.metrics import check_metric
+from tasks.core.spec_alerts import Alerts
 from tasks.core.spec_gate import Gate
 from tasks.core.spec_parts import (
-    Alerts,
     ColumnRule,
     Contract,
     Drift,
@@ -25,6 +25,7 @@ from tasks.core.spec_parts import (
     texts_of,
 )
 from tasks.core.spec_problems import NAME_PATTERN, did_you_mean, problems_of
+from tasks.core.spec_serving import Costs, Scoring, Serving, Slo
 from tasks.core.spec_source import Source
 
 
@@ -47,6 +48,10 @@ class ModelSpec(Part):
     drift: Drift = Field(default_factory=Drift, **at(11, "How input drift is judged."))
     retrain: Retrain = Field(default_factory=Retrain, **at(12, "When a retraining may start."))
     alerts: Alerts = Field(default_factory=Alerts, **at(13, "Who is told."))
+    serving: Serving = Field(default_factory=Serving, **at(14, "How the app serves it."))
+    slo: Slo = Field(default_factory=Slo, **at(15, "The level of service."))
+    scoring: Scoring = Field(default_factory=Scoring, **at(16, "What batch scoring writes."))
+    costs: Costs = Field(default_factory=Costs, **at(17, "What running it costs."))
 
     @property
     def columns(self) -> list[str]:

@@ -54,6 +54,17 @@ def at(position: int, description: str, **more: Any) -> dict[str, Any]:  # Any: 
     return {"description": description, "json_schema_extra": {"position": position}, **more}
 
 
+class LabelSource(Part):
+    """Where labels come from, when it is not where the rows come from."""
+
+    url: str = Field(**at(0, "A SQLAlchemy URL; or path, glob, s3://, https:// of Parquet or CSV."))
+    table: str | None = Field(None, **at(1, "Table, for a database."))
+    key: Column = Field(**at(2, "Column with the key of the row, or the id of the prediction (`by`)."))
+    column: Column = Field(**at(3, "Column with the label."))
+    timestamp: Column | None = Field(None, **at(4, "Column that tells when the label became known."))
+    by: Literal["key", "prediction_id"] = Field("key", **at(5, "What the key column holds."))
+
+
 class Label(Part):
     """What is predicted, and how long until it is known."""
 
@@ -61,6 +72,9 @@ class Label(Part):
     maturity: Duration = Field("0d", **at(1, "How long after the event its label counts as known."))
     positive: Scalar | None = Field(
         None, **at(2, "The positive class of a binary label; default: the larger one.")
+    )
+    source: LabelSource | None = Field(
+        None, **at(3, "Where labels come from; default: from the source of the rows.")
     )
 
 
@@ -244,6 +258,9 @@ class Drift(Part):
     compare: bool = Field(
         False, **at(8, "Where alibi-detect is installed, show its p-values beside our own in every check.")
     )
+    rows: Literal["source", "log"] = Field(
+        "source", **at(9, "Which inputs a check looks at: the source's rows, or those that were served.")
+    )
 
     @model_validator(mode="after")
     def _m_of_n(self) -> Drift:
@@ -269,11 +286,8 @@ class Retrain(Part):
     valid_for: Length = Field(
         "3d", **at(5, "How long a decision to train stands; one that is older starts nothing.")
     )
-
-
-class Alerts(Part):
-    """Who is told, by tier: names of Prefect notification blocks as `type/name`."""
-
-    critical: list[str] = Field(default_factory=list, **at(0, "Told when the service or its data is down."))
-    warning: list[str] = Field(default_factory=list, **at(1, "Told when performance suffers."))
-    info: list[str] = Field(default_factory=list, **at(2, "Told what happened; never pages."))
+    min_new_labels: int | None = Field(
+        None,
+        ge=1,
+        **at(6, "Retrain when so many labels have matured since the last training; default: never."),
+    )

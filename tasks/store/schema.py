@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0004"  # head of migrations/versions; a store at this revision is opened without loading Alembic
+REVISION = "0005"  # head of migrations/versions; a store at this revision is opened without loading Alembic
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -114,7 +114,12 @@ predictions = sa.Table(
     sa.Column("score", Json),
     sa.Column("inputs", Json),
     sa.Column("latency_ms", sa.Float),
+    sa.Column("request_id", sa.String),
+    sa.Column("route", sa.String),  # champion, canary or batch; null before the column was
+    sa.Column("status", sa.Integer),  # of the answer; null where no request was answered
     sa.Index(None, "model", "event_time"),
+    sa.Index(None, "model", "served_at"),
+    sa.Index(None, "model", "row_key"),
 )
 labels = sa.Table(
     "labels",
@@ -124,6 +129,10 @@ labels = sa.Table(
     needed("row_key", sa.String),
     needed("label", Json),
     needed("known_at", UtcDateTime),
+    sa.Column("prediction_id", sa.String),  # of the one prediction it is for; null: for every one of its key
+    sa.Column("event_time", UtcDateTime),  # of the event it is for; null: for every one of its key
+    sa.Column("source", sa.String),  # fetch or api
+    sa.Column("heard_at", UtcDateTime),  # by the clock, when it reached us
     sa.Index(None, "model", "row_key", "known_at"),
 )
 checks = sa.Table(

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.app import MOST_BYTES, create_app
+from serving.app import create_app
+from serving.body import MOST_BYTES
 from serving.request import MOST_ROWS
 from tasks.core.model.pipeline import predict
 from tasks.core.window import Window
@@ -151,7 +152,7 @@ def test_a_promotion_is_served_at_the_next_look_and_a_broken_version_never(
     promoted(made, place)
     app = create_app(["churn"], place, poll_seconds=3600)
     with running(app) as client:
-        holder = app.state.holders["churn"]
+        holder = app.state.service.holders["churn"]
         assert asked(client, ROW)["version"] == 1
         promoted(made, place, "a2")
         assert asked(client, ROW)["version"] == 1  # not looked yet
@@ -208,4 +209,4 @@ def test_requests_that_come_together_share_commits(place: Settings, made: Made) 
     assert len(set(given)) == 80
     kept = predictions.read(open_store(place), "churn", EVER)
     assert sorted(kept["prediction_id"]) == sorted(f"{one}/0" for one in given)
-    assert app.state.recorder.written == 80
+    assert app.state.service.recorder.written == 80

@@ -1,0 +1,1 @@
+"""The app's routes, a file per thing one asks for; each has `routes(service)`, which gives a router."""

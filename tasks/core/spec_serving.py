@@ -1,0 +1,80 @@
+"""How a model is served, held to its level of service, scored in batches and paid for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from tasks.core.spec_parts import Length, Number, Part, Share, at
+
+
+class Serving(Part):
+    """How the serving app treats this model."""
+
+    shadow: bool = Field(
+        False, **at(0, "Let a version that waits for a person answer live rows too, unseen by the caller.")
+    )
+    canary: Share = Field(
+        0.0, **at(1, "Share of live rows that a version that waits for a person really answers; 0: none.")
+    )
+    canary_min_rows: int = Field(
+        200, ge=20, **at(2, "Labelled rows of the canary before its metric may send it back.")
+    )
+    canary_max_errors: int = Field(
+        3, ge=1, **at(3, "Failures of the canary in ten minutes that send it back at once.")
+    )
+    keep: Length | None = Field(
+        None, **at(4, "How long predictions stay in the database; older ones move to Parquet files.")
+    )
+    keep_files: Length | None = Field(None, **at(5, "How long those files stay; default: for ever."))
+
+    @model_validator(mode="after")
+    def _below_all(self) -> Serving:
+        if self.canary > 0.5:
+            raise ValueError(f"canary {self.canary:g}: at most half; more is a promotion")
+        return self
+
+
+class Slo(Part):
+    """The level of service that is promised to those who call the app; `performance.band` is the score's."""
+
+    availability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.995, **at(0, "Share of well-formed requests that must be answered (5xx are failures, 4xx are not).")
+    )
+    p99_ms: Annotated[float, Field(gt=0)] | None = Field(
+        None, **at(1, "99 % of answers must take no longer than this; default: not held to one.")
+    )
+    budget: Share = Field(
+        0.1, **at(2, "Share of windows of the last 30 days that may miss the score's band: the error budget.")
+    )
+    period: Length = Field("30d", **at(3, "Time over which budgets are counted."))
+    min_requests: int = Field(100, ge=1, **at(4, "Fewest requests of a window that a verdict may rest on."))
+    data_age: Length | None = Field(
+        None, **at(5, "Oldest that the newest row of the source may be; default: three check windows.")
+    )
+
+
+class Scoring(Part):
+    """What the `score` flow writes besides the prediction log."""
+
+    into: str | None = Field(
+        None,
+        max_length=500,
+        **at(
+            0,
+            "Folder or s3:// prefix of Parquet files, one per window; or `table:NAME` in the source.",
+        ),
+    )
+    batch_rows: int = Field(50_000, ge=100, le=5_000_000, **at(1, "Rows that are in memory at once."))
+
+
+class Costs(Part):
+    """What running this model costs; with `gate.value` it gives the return."""
+
+    currency: str = Field("EUR", min_length=1, max_length=8, **at(0, "Unit of every amount."))
+    per_hour: Annotated[Number, Field(ge=0)] = Field(0.0, **at(1, "Price of an hour of a flow's run."))
+    per_retraining: Annotated[Number, Field(ge=0)] = Field(
+        0.0, **at(2, "Price of a retraining beside its hours.")
+    )
+    per_month: Annotated[Number, Field(ge=0)] = Field(0.0, **at(3, "Standing costs a month."))
