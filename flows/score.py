@@ -13,11 +13,11 @@ from tasks.core.form import ABOUT_MODEL, AsOf
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.failure import explain_failure
-from tasks.fetch import fetch_window
+from tasks.fetch import fetch_rows_to_score
 from tasks.publish import publish_validation
 from tasks.register import champion
 from tasks.score import refuse_window, score_window
-from tasks.validate import validate
+from tasks.validate import validate_in_parts
 
 
 @flow(
@@ -37,14 +37,12 @@ def score(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None) -> State[Any]:
     moment = now_or(as_of)
     window = Window.ending(window_edge(as_of, parse_duration(spec.window.check)), spec.window.check)
     incumbent = champion(spec.name, required=True)
-    rows = fetch_window(spec, window, moment)
-    checked = validate(spec, rows, with_label=False, attempt=f"score-{window.start:%Y%m%dT%H%M}")
-    publish_validation(spec, checked.report, window)
-    if checked.report.outcome == "block":
-        return refuse_window(spec, checked.report.sentence(), incumbent.version).state()
-    return score_window(
-        spec, checked.dataset, incumbent.model_path, incumbent.version, served_at=moment
-    ).state()
+    rows = fetch_rows_to_score(spec, window, moment)
+    report = validate_in_parts(spec, rows, attempt=f"score-{window.start:%Y%m%dT%H%M}")
+    publish_validation(spec, report, window)
+    if report.outcome == "block":
+        return refuse_window(spec, report.sentence(), incumbent.version).state()
+    return score_window(spec, rows, incumbent.model_path, incumbent.version, served_at=moment).state()
 
 
 if __name__ == "__main__":

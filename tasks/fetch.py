@@ -18,7 +18,14 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import opened
 from tasks.sources.increments import folder_of, sweep
-from tasks.sources.reading import read_labels, read_range, read_training, read_window, training_window
+from tasks.sources.reading import (
+    read_labels,
+    read_range,
+    read_training,
+    read_window,
+    stream_window,
+    training_window,
+)
 from tasks.store import watermarks
 from tasks.store.engine import open_store
 
@@ -141,6 +148,24 @@ def fetch_window(
     settings = settings or Settings()
     with opened(spec, settings) as source:
         dataset = read_window(source, spec, window, utc(as_of), settings, columns=spec.columns, stem="window")
+    task_logger(__name__).info("Fetched %d rows of %s for %s", dataset.rows, spec.name, window)
+    return dataset
+
+
+@task(name="fetch rows to score", **_READING)
+def fetch_rows_to_score(
+    spec: ModelSpec, window: Window, as_of: datetime, *, settings: Settings | None = None
+) -> Dataset:
+    """Return what `fetch_window` returns, read through files: the window may be larger than memory.
+
+    Raises:
+        SourceUnavailable: when the source does not answer; the task retries.
+        FetchError: when it cannot be read, or holds times that cannot be placed.
+        ContractError: when the key or time columns are not there.
+    """
+    settings = settings or Settings()
+    with opened(spec, settings) as source:
+        dataset = stream_window(source, spec, window, utc(as_of), settings, stem="score")
     task_logger(__name__).info("Fetched %d rows of %s for %s", dataset.rows, spec.name, window)
     return dataset
 

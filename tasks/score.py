@@ -1,8 +1,9 @@
-"""Scoring of rows by the champion, each prediction on record."""
+"""Scoring of rows by the champion, each prediction on record, however many rows there are."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,27 +17,41 @@ from prefect.states import Completed, State
 from tasks.core.dataset import Dataset
 from tasks.core.model.pipeline import predict
 from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
 from tasks.log import task_logger
+from tasks.scoring.output import output_of
 from tasks.settings import Settings
 from tasks.store import predictions
+from tasks.store.dataset_parts import check_part, parts_of
 from tasks.store.engine import open_store
 from tasks.store.models import load_model, own_types
+
+_TELL_EVERY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class ScoredWindow:
-    """How many rows were scored, by which version, and where they lie; `why` tells when none were."""
+    """How many rows of the window stand scored, how many of them since this run, and by which version.
+
+    `left_out` rows broke the contract and were not scored, `into` is where the answers were written besides
+    the prediction log, and `why` tells when nothing was scored.
+    """
 
     rows: int
     version: int
-    dataset: Dataset | None = None
+    window: Window | None = None
+    new: int = 0
+    left_out: int = 0
+    into: str = ""
     why: str = ""
 
     def state(self) -> State[Any]:
         """Return a completed state whose name says what happened."""
-        if self.dataset is None:
+        if self.window is None:
             return Completed(name="Blocked", message=self.why[:400], data=self)
-        message = f"{self.rows} rows of {self.dataset.window} by version {self.version}"
+        message = f"{self.rows} rows of {self.window} by version {self.version}, {self.new} of them new"
+        message += f", {self.left_out} left out: they break the contract" if self.left_out else ""
+        message += f"; written to {self.into}" if self.into else ""
         return Completed(name="Scored", message=message, data=self)
 
 
@@ -47,7 +62,7 @@ def refuse_window(spec: ModelSpec, why: str, version: int) -> ScoredWindow:
     return ScoredWindow(0, version, why=why)
 
 
-@task(retries=1, retry_delay_seconds=5, timeout_seconds=3600, cache_policy=NO_CACHE)
+@task(retries=1, retry_delay_seconds=5, timeout_seconds=4 * 3600, cache_policy=NO_CACHE)
 def score_window(
     spec: ModelSpec,
     dataset: Dataset,
@@ -57,28 +72,57 @@ def score_window(
     served_at: datetime,
     settings: Settings | None = None,
 ) -> ScoredWindow:
-    """Return how many rows were scored; each is logged once under its row key, however often this runs."""
-    started = time.monotonic()
-    frame = pd.read_parquet(dataset.path)
-    said = predict(load_model(model_path, also=own_types(spec)), frame)
-    keys = frame[spec.source.key].astype(str)
-    rows = pd.DataFrame(
+    """Return how many rows were scored; each is logged once under its row key, however often this runs.
+
+    `scoring.batch_rows` rows are in memory at once. Rows that break the contract are left out. A row that was
+    scored before keeps its first answer, in the log and in what `scoring.into` names.
+    """
+    started, place = time.monotonic(), settings or Settings()
+    engine, logger = open_store(place), task_logger(__name__)
+    model = load_model(model_path, also=own_types(spec))
+    output = output_of(spec, dataset.window, place)
+    rows = new = left_out = 0
+    told = started
+    with output:
+        for frame in parts_of(dataset, spec):
+            checked = check_part(frame, dataset, spec)
+            left_out += len(checked.bad)
+            for part in _batches(checked.good, spec.scoring.batch_rows):
+                answered = _answered(spec, model, part)
+                new += predictions.log(
+                    engine, answered, model=spec.name, version=version, served_at=served_at, route="batch"
+                )
+                rows += len(answered)
+                output.add(engine, answered)
+            if time.monotonic() - told > _TELL_EVERY_SECONDS:
+                told = time.monotonic()
+                logger.info("%s: %d of %d rows scored", spec.name, rows, dataset.rows)
+    logger.info(
+        "%s: version %d scored %d rows of %s (%d new, %d left out) in %.1f s",
+        spec.name, version, rows, dataset.window, new, left_out, time.monotonic() - started,
+    )  # fmt: skip
+    return ScoredWindow(rows, version, dataset.window, new, left_out, output.where)
+
+
+def _batches(frame: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
+    for start in range(0, len(frame), size):
+        yield frame.iloc[start : start + size]
+
+
+def _answered(spec: ModelSpec, model: Any, frame: pd.DataFrame) -> pd.DataFrame:  # Any: a fitted pipeline
+    said = predict(model, frame)
+    keys, moments = frame[spec.source.key].astype(str), frame[spec.source.timestamp]
+    return pd.DataFrame(
         {
             "prediction_id": [
                 f"{spec.name}/{key}/{moment:%Y%m%dT%H%M%S%f}"
-                for key, moment in zip(keys, frame[spec.source.timestamp], strict=True)
+                for key, moment in zip(keys, moments, strict=True)
             ],
             "row_key": keys.to_numpy(),
-            "event_time": frame[spec.source.timestamp].to_numpy(),
+            "event_time": moments.to_numpy(),
             "prediction": pd.Series(np.asarray(said.prediction).tolist(), dtype=object),
             "score": pd.Series([None] * len(frame), dtype=object)
             if said.probabilities is None
             else pd.Series(said.probabilities.tolist(), dtype=object),
         }
     )
-    predictions.log(open_store(settings), rows, model=spec.name, version=version, served_at=served_at)
-    task_logger(__name__).info(
-        "%s: version %d scored %d rows of %s in %.1f s",
-        spec.name, version, len(rows), dataset.window, time.monotonic() - started,
-    )  # fmt: skip
-    return ScoredWindow(len(rows), version, dataset)

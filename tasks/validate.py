@@ -20,7 +20,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.data.coerce import canonical
-from tasks.core.data.contract import Checked, ContractReport, check_frame
+from tasks.core.data.contract import ContractReport, check_frame
+from tasks.core.data.contract_merge import merged_report
 from tasks.core.data.infer import contract_yaml
 from tasks.core.dataset import Dataset
 from tasks.core.errors import ContractError
@@ -30,6 +31,7 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import opened
 from tasks.sources.where import within
+from tasks.store.dataset_parts import check_part, digest_of, parts_of, readable, require_untouched
 from tasks.store import quarantine
 from tasks.store.engine import open_store
 
@@ -73,8 +75,11 @@ def validate(
         with_label=with_label,
     )
     good = _write(checked.good, Path(dataset.path).with_suffix(".good.parquet"))
-    path = _set_aside(checked, spec, dataset, attempt, place) if len(checked.bad) else None
-    kept = replace(dataset, path=str(good), rows=len(checked.good), sha256=_digest(good))
+    path = None
+    if len(checked.bad):
+        path = str(_set_aside(checked.bad, spec, _quarantine_of(dataset, spec, attempt, place), place))
+        _count(spec, dataset, attempt, checked.report, path, place)
+    kept = replace(dataset, path=str(good), rows=len(checked.good), sha256=digest_of(good))
     task_logger(__name__).info(
         "%s %s: %s (%.1f s)",
         spec.name,
@@ -83,6 +88,37 @@ def validate(
         time.perf_counter() - began,
     )
     return Validated(kept, checked.report, path)
+
+
+@task(name="validate in parts", retries=0, timeout_seconds=4 * 3600, cache_policy=NO_CACHE)
+def validate_in_parts(
+    spec: ModelSpec, dataset: Dataset, *, attempt: str = "", settings: Settings | None = None
+) -> ContractReport:
+    """Return what `validate` says of rows to be scored, with `scoring.batch_rows` of them in memory at once.
+
+    Bad rows are set aside as there; the good ones are not written again: whoever scores them checks each
+    part in the same way.
+
+    Raises:
+        ContractError: when the dataset's file is not the one that was fetched, or cannot be read.
+        SpecError: when the contract names a cross-column check that does not exist.
+    """
+    began, place = time.perf_counter(), settings or Settings()
+    require_untouched(dataset, spec)
+    path, reports = _quarantine_of(dataset, spec, attempt, place), []
+    for number, frame in enumerate(parts_of(dataset, spec)):
+        checked = check_part(frame, dataset, spec)
+        reports.append(checked.report)
+        if len(checked.bad):
+            _set_aside(checked.bad, spec, path.with_stem(f"{path.stem}-{number}"), place)
+    report = merged_report(reports, spec)
+    if report.bad_rows:
+        _count(spec, dataset, attempt, report, str(path.with_stem(f"{path.stem}-*")), place)
+    task_logger(__name__).info(
+        "%s %s: %s in %d parts (%.1f s)",
+        spec.name, dataset.window, report.sentence(), len(reports), time.perf_counter() - began,
+    )  # fmt: skip
+    return report
 
 
 def infer_contract_from_source(spec: ModelSpec, args: argparse.Namespace) -> None:
@@ -114,42 +150,38 @@ def _some_rows(spec: ModelSpec, window: Window, settings: Settings) -> pd.DataFr
 
 
 def _read(dataset: Dataset, spec: ModelSpec) -> pd.DataFrame:
-    path = Path(dataset.path)
-    where = {"model": spec.name, "window": str(dataset.window)}
-    try:
-        if _digest(path) != dataset.sha256:
-            raise ContractError(
-                f"other bytes in {path.name} than were fetched", "an untouched file", "fetch again", **where
-            )
-        frame: pd.DataFrame = pq.read_table(path).to_pandas()
-    except (OSError, pa.ArrowException) as err:
-        raise ContractError(
-            f"no readable rows in {path.name} ({type(err).__name__})",
-            "a Parquet file",
-            "fetch again",
-            **where,
-        ) from err
+    require_untouched(dataset, spec)
+    with readable(dataset, spec):
+        frame: pd.DataFrame = pq.read_table(dataset.path).to_pandas()
     return frame
 
 
-def _set_aside(checked: Checked, spec: ModelSpec, dataset: Dataset, attempt: str, settings: Settings) -> str:
-    """Write the bad rows and count them in the store; return where they stand."""
+def _quarantine_of(dataset: Dataset, spec: ModelSpec, attempt: str, settings: Settings) -> Path:
     folder = settings.root / "quarantine" / spec.name
     folder.mkdir(parents=True, exist_ok=True)
     who = re.sub(r"[^\w.-]", "_", attempt) or "check"
-    name = f"{dataset.window.start:%Y%m%dT%H%M}-{who}-{dataset.sha256[:12]}.parquet"
-    path = _write(_as_text(checked.bad, spec, settings), folder / name)
+    return folder / f"{dataset.window.start:%Y%m%dT%H%M}-{who}-{dataset.sha256[:12]}.parquet"
+
+
+def _set_aside(bad: pd.DataFrame, spec: ModelSpec, path: Path, settings: Settings) -> Path:
+    """Write the bad rows where only their owner reads them."""
+    _write(_as_text(bad, spec, settings), path)
     path.chmod(0o600)
+    return path
+
+
+def _count(
+    spec: ModelSpec, dataset: Dataset, attempt: str, report: ContractReport, path: str, settings: Settings
+) -> None:
     quarantine.record(
         open_store(settings),
         model=spec.name,
         attempt=attempt,
         window=dataset.window,
-        rows=len(checked.bad),
-        reasons=checked.report.reasons,
-        path=str(path),
+        rows=report.bad_rows,
+        reasons=report.reasons,
+        path=path,
     )
-    return str(path)
 
 
 def _as_text(bad: pd.DataFrame, spec: ModelSpec, settings: Settings) -> pd.DataFrame:
@@ -180,8 +212,3 @@ def _write(frame: pd.DataFrame, path: Path) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

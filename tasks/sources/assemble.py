@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,12 @@ from tasks.core.data.rows import Resolution, pick
 from tasks.core.dataset import Dataset
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
-from tasks.sources.increments import Increment, read
-from tasks.sources.shape import cast_all, common_type, source_names
+from tasks.sources.gathering import Rows, Versions
+from tasks.sources.shape import cast_all
 from tasks.sources.times import UTC_TIMES
 
 _SLICE_ROWS = 32_768
 _NANOSECONDS = pa.timestamp("ns", "UTC")
-
-
-@dataclass(frozen=True)
-class Versions:
-    """All versions of the rows in question, in one table, and the part each came from."""
-
-    table: pa.Table
-    part: npt.NDArray[np.int32]
-    part_names: tuple[tuple[str, ...], ...]
-    part_columns: tuple[frozenset[str], ...]
 
 
 @dataclass(frozen=True)
@@ -54,48 +44,6 @@ class Assembled:
     def filled(self, column: str) -> npt.NDArray[np.bool_]:
         """Return, for each row of the dataset, whether it has a value in `column`."""
         return _filled(self.versions.table, column)[self.kept]
-
-
-def surviving(folder: Path, increments: Sequence[tuple[str, Increment]]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of the increments, each stretch of time from the newest increment that covers it."""
-    for index, (name, increment) in enumerate(increments):
-        newer = [later for _, later in increments[index + 1 :]]
-        for batch in read(folder, name):
-            yield _without(batch, increment.column, newer) if newer else batch
-
-
-def _without(batch: pa.RecordBatch, column: str, newer: Sequence[Increment]) -> pa.RecordBatch:
-    values = batch.column(column)
-    keep = pc.is_valid(values)  # a row never stamped is read again by every increment
-    for later in newer:
-        inside = pc.less(values, pa.scalar(later.high, values.type))
-        if later.low is not None:
-            inside = pc.and_(inside, pc.greater_equal(values, pa.scalar(later.low, values.type)))
-        keep = pc.and_(keep, pc.invert(inside))
-    return batch.filter(pc.fill_null(keep, False))
-
-
-def gather(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Versions:
-    """Return the batches as one table with one type per column; a column some lack is null there."""
-    kept: list[pa.Table] = []
-    parts: dict[tuple[tuple[str, ...], frozenset[str]], int] = {}
-    numbers: list[npt.NDArray[np.int32]] = []
-    for batch in batches:
-        if not batch.num_rows:
-            continue
-        identity = tuple(source_names(batch.schema)), frozenset(batch.schema.names)
-        part = parts.setdefault(identity, len(parts))
-        numbers.append(np.full(batch.num_rows, part, dtype=np.int32))
-        kept.append(pa.Table.from_batches([batch]).replace_schema_metadata(None))
-    present = [name for name in columns if any(name in table.column_names for table in kept)]
-    types = {
-        name: common_type(table.schema.field(name).type for table in kept if name in table.column_names)
-        for name in present
-    }
-    table = pa.concat_tables([cast_all(each, types) for each in kept]) if kept else pa.table({})
-    pa.default_memory_pool().release_unused()  # what decoding needed goes back before more is taken
-    part_of = np.concatenate(numbers) if numbers else np.empty(0, dtype=np.int32)
-    return Versions(table, part_of, tuple(names for names, _ in parts), tuple(there for _, there in parts))
 
 
 def assemble(
@@ -171,9 +119,10 @@ def _write(
     if not table.num_rows:
         schema = pa.schema([(name, _final_type(name, spec, None)) for name in columns])
     staging = folder / f".{stem}-{uuid.uuid4().hex[:12]}.parquet"
+    rows = Rows(chosen)
     with pq.ParquetWriter(staging, schema) as writer:
         for start in range(0, len(kept), _SLICE_ROWS):
-            part = chosen.take(pa.array(kept[start : start + _SLICE_ROWS]))
+            part = rows.at(kept[start : start + _SLICE_ROWS])
             writer.write_table(cast_all(part, dict(zip(schema.names, schema.types, strict=True))))
     with staging.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -244,5 +193,5 @@ def _filled(table: pa.Table, column: str) -> npt.NDArray[np.bool_]:
 
 
 def _frame(table: pa.Table, positions: npt.NDArray[np.int64]) -> pd.DataFrame:
-    frame: pd.DataFrame = table.take(pa.array(positions)).to_pandas()
+    frame: pd.DataFrame = Rows(table).at(positions).to_pandas()
     return frame

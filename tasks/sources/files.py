@@ -105,17 +105,29 @@ class FileSource:
         require_identity(names, self._spec, f"file {path.rsplit('/', 1)[-1]!r}")
         is_csv = _format(path) == "csv"
         read = needed(columns, where, names)
-        scanner = dataset.scanner(
-            columns=read,
-            filter=None if is_csv else self._expression(dataset.schema, where),
-            batch_size=BATCH_ROWS,
-            batch_readahead=2,
-            fragment_readahead=1,
-            use_threads=False,
-        )
-        for batch in scanner.to_batches():
-            typed = self._typed(batch) if is_csv else batch
-            yield shaped(typed, columns, where, self._spec, names)
+        filter_ = None if is_csv else self._expression(dataset.schema, where)
+        for piece in self._pieces(dataset, filter_, is_csv):
+            scanner = piece.scanner(
+                columns=read,
+                filter=filter_,
+                batch_size=BATCH_ROWS,
+                batch_readahead=2,
+                fragment_readahead=1,
+                use_threads=False,
+            )
+            for batch in scanner.to_batches():
+                typed = self._typed(batch) if is_csv else batch
+                yield shaped(typed, columns, where, self._spec, names)
+
+    def _pieces(
+        self, dataset: ds.Dataset, filter_: pc.Expression | None, is_csv: bool
+    ) -> Iterator[ds.Dataset | ds.Fragment]:
+        """Yield what is scanned at once: of Parquet a row group, for a scan keeps what it read to its end."""
+        if is_csv:
+            yield dataset
+            return
+        for fragment in dataset.get_fragments(filter_):
+            yield from fragment.split_by_row_group(filter_)
 
     def _dataset(self, path: str) -> ds.Dataset:
         kind = _format(path)

@@ -16,7 +16,8 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.settings import Settings
 from tasks.sources import Source
-from tasks.sources.assemble import Assembled, assemble, gather, surviving
+from tasks.sources.assemble import Assembled, assemble
+from tasks.sources.gathering import gather, gather_on_disk, surviving
 from tasks.sources.increments import Increment, fingerprint, folder_of, known, read, write
 from tasks.sources.selection import Plan, known_at, plan_next, plan_whole, whole
 from tasks.sources.where import Clause, between, just_after
@@ -75,6 +76,25 @@ def read_window(
         stem=stem,
         drop_null=drop_null,
     ).dataset
+
+
+def stream_window(
+    source: Source, spec: ModelSpec, window: Window, as_of: datetime, settings: Settings, *, stem: str
+) -> Dataset:
+    """Return what `read_window` returns, with only keys and times in memory: for windows of any size."""
+    needed = [*spec.columns, spec.source.updated] if spec.source.updated else spec.columns
+    folder = settings.work_dir(spec.name)
+    batches = source.batches(list(dict.fromkeys(needed)), whole(source, spec, window, as_of))
+    with gather_on_disk(batches, needed, folder) as versions:
+        return assemble(
+            versions,
+            spec,
+            window,
+            columns=spec.columns,
+            schema=source.schema(),
+            folder=folder,
+            stem=stem,
+        ).dataset
 
 
 def read_labels(

@@ -162,6 +162,25 @@ class SqlSource:
             raise _told(err, self._url, self._spec, self._parameters) from None
 
 
+@contextmanager
+def connection_to(spec: ModelSpec, url: str) -> Iterator[sa.Connection]:
+    """Give a connection to the source's database for writing; what was written stands when the block ends.
+
+    Raises:
+        SourceUnavailable: when the database does not answer.
+        FetchError: when it refuses.
+    """
+    parsed = _parsed(url, spec)
+    engine = _engine(parsed, spec)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except SQLAlchemyError as err:
+        raise _told(err, parsed, spec, {}) from None
+    finally:
+        engine.dispose()
+
+
 def _parsed(url: str, spec: ModelSpec) -> URL:
     try:
         parsed = make_url(url)

@@ -1,0 +1,1 @@
+"""What scoring does with its answers besides logging them."""
