@@ -1,4 +1,4 @@
-"""Everything on this machine: Prefect server and worker, MLflow, the deployments; and its end."""
+"""Everything on this machine: Prefect server, worker, MLflow, serving app, deployments; and its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if __name__ == "__main__":  # run as a file: imports start at the repository, no
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from deployments.local import processes
-from deployments.local.deploying import deploy, look_again
+from deployments.local.deploying import deploy, look_again, models_of
 from deployments.local.health import answers
 from deployments.local.listening import Owner, owner, port_of
 from deployments.local.logs import tail
@@ -120,7 +120,7 @@ def _kept_up(place: Place, args: argparse.Namespace, stop: Event) -> int:
             stack.callback(_end, supervisor)
             listen(supervisor)
             say("starting; the first time takes a minute or two")
-            supervisor.start_all(services(ports, supervisor.environment))
+            supervisor.start_all(services(ports, supervisor.environment, models_of(args.file)))
         try:
             _deploy(supervisor, args)
             supervisor.watch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -47,6 +48,16 @@ def counted(files: Sequence[str]) -> str:
     ):  # changed since: the file's name will do
         return f"those of {names}"
     return f"{', '.join(f'{count} of {model}' for model, count in counts.items()) or 'none'} ({names})"
+
+
+def models_of(files: Sequence[str]) -> list[str]:
+    """Return the names of the models that the files describe; what cannot be read is told by the deploy."""
+    found: list[str] = []
+    for name in files:
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
+            blocks = yaml.safe_load(Path(name).read_text("utf-8"))["definitions"]["models"]
+            found += [str(block["name"]) for block in blocks.values()]
+    return list(dict.fromkeys(found))
 
 
 def look_again(place: Place, record: Record, given: Mapping[str, str] = os.environ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from deployments.local.ports import HOST
 
 POOL = "evergreen"
 # The port each is known for; another one is chosen where it is taken.
-USUAL_PORTS = {"server": 4200, "mlflow": 5000, "worker": 4210}
+USUAL_PORTS = {"server": 4200, "mlflow": 5000, "worker": 4210, "app": 8000}
 # Before the first MLflow server: two processes that set the same database up destroy each other's migration,
 # so it is done under the lock that the flows take too.
 SET_UP_MLFLOW = "from tasks.store.mlflow_client import open_client; open_client()"
@@ -46,18 +46,22 @@ class Service:
     has_runs: bool = False
 
 
-def services(ports: Mapping[str, int], shared: Mapping[str, str]) -> list[Service]:
+def services(
+    ports: Mapping[str, int], shared: Mapping[str, str], models: Sequence[str] = ()
+) -> list[Service]:
     """Return the services of a place in the order they start; they stop in the opposite one.
 
     Args:
         ports: a port of each, by name.
         shared: the environment all agree on.
+        models: names of the models that the serving app answers for; without any there is no app.
     """
     own_mlflow = not shared["EVERGREEN_MLFLOW"].startswith(("http://", "https://"))  # else somebody runs one
     return [
         _server(ports["server"], shared),
         *([_mlflow(ports["mlflow"], shared)] if own_mlflow else []),
         _worker(ports["worker"], shared["PREFECT_API_URL"]),
+        *([_app(ports["app"], models, ("mlflow",) if own_mlflow else ())] if models else []),
     ]
 
 
@@ -127,6 +131,16 @@ def _worker(port: int, api: str) -> Service:
         ready=f"{api}/work_pools/{POOL}",
         needs=("server",),
         has_runs=True,
+    )
+
+
+def _app(port: int, models: Sequence[str], needs: tuple[str, ...]) -> Service:
+    return Service(
+        "app",
+        (sys.executable, "-m", "serving", "--port", str(port), "--models", *models),
+        health=f"http://{HOST}:{port}/health",  # well also while no model has a champion yet
+        page=f"http://{HOST}:{port}/dashboard",
+        needs=needs,
     )
 
 

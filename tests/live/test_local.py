@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deployments.local import logs
+from deployments.local.deploying import models_of
 from deployments.local.place import Place, service_environment, shared_environment, write_env_file
 from deployments.local.ports import HOST, choose_ports, is_free
 from deployments.local.services import services
@@ -160,6 +161,21 @@ def test_no_password_of_a_database_is_on_a_command_line(tmp_path: Path) -> None:
     assert [one.name for one in found] == ["server", "mlflow", "worker"]
     assert not [part for one in found for part in one.command if "canary" in part]
     assert found[1].env["MLFLOW_BACKEND_STORE_URI"] == url
+
+
+def test_the_app_serves_the_models_of_the_files_and_is_not_started_without_one(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("definitions: {models: {x: {name: churn}, y: {name: price}}}")
+    (tmp_path / "b.yaml").write_text("definitions: {models: {x: {name: churn}}}")
+    (tmp_path / "c.yaml").write_text("deployments: []")
+    assert models_of([str(tmp_path / name) for name in ("a.yaml", "b.yaml", "c.yaml", "none.yaml")]) == [
+        "churn",
+        "price",
+    ]
+    ports = {"server": 1, "mlflow": 2, "worker": 3, "app": 4}
+    shared = shared_environment(_place(tmp_path), "http://api", {}, settings(tmp_path))
+    app = services(ports, shared, ["churn", "price"])[-1]
+    assert (app.name, app.needs, app.command[-3:]) == ("app", ("mlflow",), ("--models", "churn", "price"))
+    assert "app" not in [one.name for one in services(ports, shared)]
 
 
 def test_no_mlflow_is_started_where_one_is_named(tmp_path: Path) -> None:

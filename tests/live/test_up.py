@@ -130,15 +130,20 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def test_every_service_stands_where_the_table_says_and_nowhere_else(up: Up) -> None:
-    rows = [line.split() for line in up.said.splitlines() if re.match(r"(server|mlflow|worker) ", line)]
-    assert [(row[0], row[1]) for row in rows] == [("server", "well"), ("mlflow", "well"), ("worker", "well")]
+    rows = [line.split() for line in up.said.splitlines() if re.match(r"(server|mlflow|worker|app) ", line)]
+    assert [(row[0], row[1]) for row in rows] == [
+        (name, "well") for name in ("server", "mlflow", "worker", "app")
+    ]
     page, mlflow = rows[0][-1], rows[1][-1]
     assert "<html" in httpx.get(page, trust_env=False, follow_redirects=True).text.lower()
     assert httpx.get(f"{mlflow}/health", trust_env=False).text == "OK"
     assert f"export PREFECT_API_URL={page}/api" in up.said
     assert "deployments: 1 of demo (prefect.yaml)" in up.said
     ports = json.loads((up.place.own / "ports.json").read_text())
-    assert set(ports) == {"server", "mlflow", "worker"}
+    assert set(ports) == {"server", "mlflow", "worker", "app"}
+    app = rows[3][-1].removesuffix("/dashboard")
+    asked = httpx.post(f"{app}/predict/demo", json={"rows": [{}]}, trust_env=False)
+    assert (asked.status_code, "no champion yet" in asked.text) == (503, True)
     own = socket.gethostbyname(socket.gethostname())
     if not own.startswith("127."):  # from outside nothing answers
         for port in ports.values():
@@ -203,7 +208,7 @@ def test_a_second_up_is_refused_and_harms_nothing(up: Up) -> None:
     assert up.record == before
     code, said = up.command("status")
     assert code == 0
-    assert len(re.findall(r"^(?:server|mlflow|worker) +well ", said, flags=re.M)) == 3
+    assert len(re.findall(r"^(?:server|mlflow|worker|app) +well ", said, flags=re.M)) == 4
 
 
 def test_no_secret_is_in_a_file_of_make_up(up: Up) -> None:
