@@ -30,7 +30,7 @@ def filled(text: str, given: dict[str, str]) -> str:
 
 
 def test_the_services_are_those_that_are_wanted() -> None:
-    assert list(SERVICES) == ["postgres", "prefect", "mlflow", "worker", "deploy"]
+    assert list(SERVICES) == ["postgres", "prefect", "mlflow", "worker", "deploy", "app"]
     for kind in ("volumes", "networks"):
         used = {
             entry.split(":")[0]
@@ -66,7 +66,7 @@ def test_a_service_of_ours_cannot_change_its_code(name: str) -> None:
 
 def test_no_port_is_open_to_the_network_unless_somebody_says_so() -> None:
     published = {name: one["ports"] for name, one in SERVICES.items() if "ports" in one}
-    assert set(published) == {"prefect", "mlflow"}
+    assert set(published) == {"prefect", "mlflow", "app"}
     for entry in (entry for entries in published.values() for entry in entries):
         assert filled(entry, {}).startswith("127.0.0.1:")
     # Only what asks for a password may be opened further.
@@ -80,6 +80,7 @@ def test_the_database_can_be_reached_by_the_services_only() -> None:
         "prefect",
         "mlflow",
         "worker",
+        "app",
     }
 
 
@@ -100,6 +101,7 @@ def test_a_service_waits_until_those_it_needs_are_well() -> None:
         "mlflow": {"postgres"},
         "worker": {"postgres", "prefect", "mlflow"},
         "deploy": {"prefect", "worker"},
+        "app": {"postgres", "mlflow"},
     }
     assert {one["condition"] for of in waits.values() for one in of.values()} == {"service_healthy"}
 
@@ -142,6 +144,7 @@ def test_each_service_has_the_secrets_it_needs_and_no_others() -> None:
         "mlflow": {"db_mlflow"},
         "worker": {"prefect_auth", "db_evergreen", "mask_key"},
         "deploy": {"prefect_auth"},
+        "app": {"db_evergreen", "mask_key"},
     }
 
 
