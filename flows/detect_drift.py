@@ -20,8 +20,10 @@ from tasks.launch import launch_retraining
 from tasks.monitor import gather_evidence
 from tasks.notify import announce, deliver_pending
 from tasks.publish import publish_decision, publish_drift, publish_validation
+from tasks.ran import note_run
 from tasks.register import champion
 from tasks.reports import publish_drift_report
+from tasks.served import fetch_served, served_reference
 from tasks.validate import validate
 
 
@@ -29,8 +31,9 @@ from tasks.validate import validate
     name="detect_drift",
     flow_run_name="{spec.name}: detect drift",
     persist_result=False,
-    on_failure=[explain_failure],
-    on_crashed=[explain_failure],
+    on_completion=[note_run],
+    on_failure=[explain_failure, note_run],
+    on_crashed=[explain_failure, note_run],
 )
 def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun = False) -> State[Any]:
     """Compare the newest check window with the champion's reference and launch a retraining when due.
@@ -53,13 +56,18 @@ def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: Dry
 
     verdict = None
     if incumbent and checked.report.outcome != "block":
-        counted = count_window(spec, checked.dataset, incumbent.reference_path, incumbent.model_path)
+        rows, reference, model_path = checked.dataset, incumbent.reference_path, incumbent.model_path
+        if spec.drift.rows == "log":
+            rows = fetch_served(spec, window, moment)
+            reference = served_reference(spec, reference)
+            model_path = None if spec.features.sensitive else model_path  # hashed inputs cannot be scored
+        counted = count_window(spec, rows, reference, model_path)
         verdict = check_drift(
             spec,
-            checked.dataset,
-            incumbent.reference_path,
+            rows,
+            reference,
             profile=counted,
-            model_path=incumbent.model_path,
+            model_path=model_path,
             version=version,
             keep=not dry_run,
         )

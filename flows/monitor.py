@@ -9,9 +9,11 @@ from prefect import flow
 from prefect.states import State
 
 from tasks.approve import expire_approvals
+from tasks.board import write_board
 from tasks.cli import run_flow
-from tasks.clock import now_or, window_edge
+from tasks.clock import is_present, now_or, window_edge
 from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
+from tasks.core.policy.alerting import Look
 from tasks.core.policy.approval import approval_cause
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
@@ -19,21 +21,27 @@ from tasks.decide import CheckResult, reach_decision, record_check, record_label
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
 from tasks.fetch import fetch_labels, fetch_window
+from tasks.health import health, publish_health
+from tasks.heartbeat import beat
+from tasks.labels import fetch_label_source, label_health, labels_wanted
 from tasks.launch import launch_retraining
 from tasks.monitor import gather_evidence, realised_performance
-from tasks.notify import announce, deliver_pending, settle, tell
+from tasks.notify import announce, deliver_pending, escalate, settle, signal, tell
 from tasks.probation import Guarded, guard_files, guard_promise, judge_champion
 from tasks.publish import publish_decision, publish_performance
+from tasks.ran import note_run
 from tasks.reconcile import relaunch_unanswered
 from tasks.register import champion
+from tasks.rollout import ExposureVerdict, judge_exposure
 
 
 @flow(
     name="monitor",
     flow_run_name="{spec.name}: monitor",
     persist_result=False,
-    on_failure=[explain_failure],
-    on_crashed=[explain_failure],
+    on_completion=[note_run],
+    on_failure=[explain_failure, note_run],
+    on_crashed=[explain_failure, note_run],
 )
 def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun = False) -> State[Any]:
     """Measure realised performance where labels are known by now, and launch a retraining when it is due.
@@ -51,9 +59,13 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
     window = Window.ending(edge - parse_duration(spec.label.maturity), spec.window.check)
     incumbent = champion(spec.name)
     version = incumbent.version if incumbent else None
-    # Labels that came late or were corrected count too, as far back as a verdict still does.
-    recent = Window(window.before(spec.drift.windows[1]).start, window.end)
-    record_labels(spec, fetch_labels(spec, recent, moment), as_of=moment)
+    # Labels that came late or were corrected count too, as far back as a verdict does or one is missing.
+    wanted = labels_wanted(spec, window, as_of=moment)
+    fetch = fetch_label_source if spec.label.source else fetch_labels
+    record_labels(spec, fetch(spec, wanted, moment), as_of=moment)
+    labels = label_health(spec, window, as_of=moment)
+    if not dry_run:
+        record_check(spec, "labels", window, labels, version=version, as_of=moment)
 
     verdict = None
     if incumbent:
@@ -72,6 +84,8 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
             if not dry_run:
                 record_check(spec, "performance", span, verdict, version=version, as_of=moment)
         publish_performance(spec, verdict, window)
+    found = health(spec, window, incumbent, as_of=moment, performance=verdict, dry_run=dry_run)
+    publish_health(spec, found, window)
 
     evidence = gather_evidence(
         spec,
@@ -87,9 +101,16 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
     if not dry_run:
         make_known(spec, hold_to_promise(spec, moment), moment)
         announce(spec, decision, as_of=moment)
+        look = Look("label coverage", "warning", labels.outcome == "drift", labels.sentence())
+        signal(spec, [*found.alarms, look], look=str(window), as_of=moment)
+        make_exposure_known(spec, judge_exposure(spec, as_of=moment), moment)
         if decision.kind == "TRAIN":
             launched = launch_retraining(spec, decision, as_of=moment)
     publish_decision(spec, decision, launched)
+    if not dry_run:
+        beat(spec, as_of=moment)
+        if is_present(as_of):  # a board of the past would take the place of today's
+            write_board(spec, as_of=moment)
     outcome = verdict.outcome if verdict else "undecided"
     return CheckResult(window, outcome, decision, launched, value=verdict.value if verdict else None).state()
 
@@ -120,9 +141,18 @@ def make_known(spec: ModelSpec, guarded: Guarded, moment: datetime) -> None:
         )
 
 
+def make_exposure_known(spec: ModelSpec, exposure: ExposureVerdict, moment: datetime) -> None:
+    """Tell people of a canary that went back; it is over when that version waits no more."""
+    if exposure.outcome == "returned":
+        tell(spec, "warning", exposure.cause, exposure.sentence(), as_of=moment)
+    elif exposure.version is not None:
+        settle(spec, exposure.cause, as_of=moment)
+
+
 def catch_up(spec: ModelSpec, moment: datetime) -> None:
     """Do what earlier runs and people left undone: messages, approvals, and what was never carried out."""
     deliver_pending(spec)
+    escalate(spec, as_of=moment)
     for version in expire_approvals(spec, moment).versions:
         settle(spec, approval_cause(version), as_of=moment)
     found = relaunch_unanswered(spec)

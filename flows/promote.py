@@ -18,6 +18,7 @@ from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
 from tasks.notify import settle
 from tasks.publish import publish_decision
+from tasks.ran import note_run
 from tasks.renewal import renew_anchor, renewed
 from tasks.waiting import as_state, look_at_waiting, publish_waiting
 
@@ -32,8 +33,9 @@ def _run_name() -> str:
     name="promote",
     flow_run_name=_run_name,
     persist_result=False,
-    on_failure=[explain_failure],
-    on_crashed=[explain_failure],
+    on_completion=[note_run],
+    on_failure=[explain_failure, note_run],
+    on_crashed=[explain_failure, note_run],
 )
 def promote(
     spec: ModelSpec = ABOUT_MODEL,

@@ -11,6 +11,7 @@ from flows.detect_drift import detect_drift
 from flows.monitor import monitor
 from flows.retrain import retrain
 from flows.score import score
+from tasks.board import write_board
 from tasks.cli import run_flow
 from tasks.core.replay.summary import Summary
 from tasks.core.spec import ModelSpec
@@ -69,6 +70,7 @@ def replay(
         whole = Window(stage.begin, stage.windows[-1].end)
         summary = story.settle(fetch_labels(spec, whole, _after(stage.windows)))
         publish_replay(summary, folder)
+        write_board(spec, as_of=_after(stage.windows))
         show.end(summary, folder)
     return summary
 

@@ -32,6 +32,7 @@ from tasks.fetch import Fetched, commit_watermark, fetch_training
 from tasks.launching.deployed import form_of
 from tasks.notify import settle, tell
 from tasks.publish import publish_comparison, publish_decision, publish_validation
+from tasks.ran import note_run
 from tasks.reference import profile_reference
 from tasks.register import (
     ChampionInfo,
@@ -60,8 +61,9 @@ def _run_name() -> str:
     name="retrain",
     flow_run_name=_run_name,
     persist_result=False,
-    on_failure=[explain_failure],
-    on_crashed=[explain_failure],
+    on_completion=[note_run],
+    on_failure=[explain_failure, note_run],
+    on_crashed=[explain_failure, note_run],
 )
 def retrain(
     spec: ModelSpec = ABOUT_MODEL,

@@ -15,6 +15,7 @@ from tasks.core.spec import ModelSpec
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
 from tasks.publish import publish_decision
+from tasks.ran import note_run
 from tasks.rollback import only_planned, plan_rollback, roll_back
 
 
@@ -30,8 +31,9 @@ def _run_name() -> str:
     name="rollback",
     flow_run_name=_run_name,
     persist_result=False,
-    on_failure=[explain_failure],
-    on_crashed=[explain_failure],
+    on_completion=[note_run],
+    on_failure=[explain_failure, note_run],
+    on_crashed=[explain_failure, note_run],
 )
 def rollback(
     spec: ModelSpec = ABOUT_MODEL,

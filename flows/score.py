@@ -15,6 +15,7 @@ from tasks.core.window import Window, parse_duration
 from tasks.failure import explain_failure
 from tasks.fetch import fetch_rows_to_score
 from tasks.publish import publish_validation
+from tasks.ran import note_run
 from tasks.register import champion
 from tasks.score import refuse_window, score_window
 from tasks.validate import validate_in_parts
@@ -24,8 +25,9 @@ from tasks.validate import validate_in_parts
     name="score",
     flow_run_name="{spec.name}: score",
     persist_result=False,
-    on_failure=[explain_failure],
-    on_crashed=[explain_failure],
+    on_completion=[note_run],
+    on_failure=[explain_failure, note_run],
+    on_crashed=[explain_failure, note_run],
 )
 def score(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None) -> State[Any]:
     """Score the rows of the newest check window; running it again adds only what was not scored yet.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import socket
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import SpecError, WorkflowError
@@ -22,7 +25,14 @@ EXAMPLE = """example:
   curl -H "X-API-Key: $KEY" -H "Content-Type: application/json" http://127.0.0.1:8000/predict/churn \\
        -d '{"rows": [{"tenure": 12, "spend": 30.5, "plan": "basic", "region": "north"}]}'
 A row may also carry its key and timestamp, by which a later label finds its prediction. While no key exists,
-everything is open on loopback; /metrics and whatever is not named here need a key of role admin."""
+everything is open on loopback. A key of role label may only POST /labels/MODEL; /metrics, /dashboard and
+whatever is not named here need a key of role admin."""
+_SWITCH_SECONDS = 0.001
+"""How long a thread computes while another waits: Python's own 5 ms are as long as a whole answer takes."""
+_LAST_SECONDS = 20
+"""What a request may take after the app was told to end; our choice."""
+_MOST_CONNECTIONS = 1000
+"""Connections at once, beyond which a caller hears 503; our choice."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -34,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--models", nargs="+", required=True, metavar="NAME", help="registered model names")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--models", nargs="+", metavar="NAME", help="registered model names")
+    which.add_argument("--config", metavar="FILE", help="YAML file: every model below its definitions.models")
     parser.add_argument(
         "--host",
         default=LOOPBACK[0],
@@ -48,8 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--poll", type=float, default=1.0, metavar="SECONDS", help="how often to look for a new champion"
     )
     args = parser.parse_args(argv)
-    import uvicorn
-
     from serving.app import create_app
     from tasks.settings import Settings
 
@@ -57,17 +67,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not is_local:
             _need_a_key(place)
+        args.models = args.models or _models_in(Path(args.config))
         app = create_app(
             args.models, place, poll_seconds=args.poll, open_without_keys=is_local, per_minute=args.per_minute
         )
     except WorkflowError as err:
         sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return 2
-    config = uvicorn.Config(app, host=args.host, port=args.port, log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
+    server = server_of(app, args.host, args.port)
     threading.Thread(target=_tell, args=(server, app, args), daemon=True).start()
     server.run()
     return 0
+
+
+def server_of(app: FastAPI, host: str, port: int) -> uvicorn.Server:
+    """Return the server that this command runs, on uvloop and httptools where they are installed.
+
+    It is made for even answers: threads hand over soon, and what the start left behind is never looked
+    through for garbage again, which would stop every request for as long.
+    """
+    import uvicorn
+
+    class Even(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)  # with it every model is loaded
+            sys.setswitchinterval(_SWITCH_SECONDS)
+            gc.collect()
+            gc.freeze()
+
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=_LAST_SECONDS,
+        timeout_keep_alive=5,
+        limit_concurrency=_MOST_CONNECTIONS,
+    )
+    return Even(config)
 
 
 def _tell(server: uvicorn.Server, app: FastAPI, args: argparse.Namespace) -> None:
@@ -80,6 +120,25 @@ def _tell(server: uvicorn.Server, app: FastAPI, args: argparse.Namespace) -> Non
     lines += [f"{one.name}: {one.trouble}" for one in app.state.service.holders.values() if one.trouble]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+
+
+def _models_in(path: Path) -> list[str]:
+    """Return the names of the models that the file describes.
+
+    Raises:
+        SpecError: when it cannot be read, or describes none.
+    """
+    import yaml
+
+    try:
+        blocks = yaml.safe_load(path.read_text("utf-8"))["definitions"]["models"]
+        return [str(block["name"]) for block in blocks.values()]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as err:
+        raise SpecError(
+            f"no models in {path.name} ({type(err).__name__})",
+            "a YAML file with definitions.models",
+            "name the models with --models, or correct the file",
+        ) from err
 
 
 def _need_a_key(place: Settings) -> None:

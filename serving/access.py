@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 import threading
 import time
@@ -18,7 +19,18 @@ from tasks.core.errors import WorkflowError
 from tasks.store.keys import Key, Role, all_keys, digest_of_key, role_of
 
 OPEN = frozenset({"/health"})
-_PREDICT = re.compile(r"^/(predict/[^/]+|models|ready|docs|openapi\.json)$")
+Right = tuple[str, re.Pattern[str]]  # a method, and the paths it may be used on
+_DESCRIBED = re.compile(r"/(models|ready|docs|openapi\.json)")
+RIGHTS: Mapping[Role, tuple[Right, ...]] = {
+    "predict": (("POST", re.compile(r"/predict/[^/]+")), ("GET", _DESCRIBED)),
+    "label": (("POST", re.compile(r"/labels/[^/]+")),),
+}
+"""What a key may ask for, by role; an admin's may ask for everything, others for nothing that is not here."""
+_NEAR: Mapping[Role, re.Pattern[str]] = {
+    "predict": re.compile(r"/predict/.*", re.DOTALL),
+    "label": re.compile(r"/labels/.*", re.DOTALL),
+}
+"""Where a key of this role hears 404 instead of 403: who may ask for these pages knows which there are."""
 _HEADER, _BEARER = b"x-api-key", b"authorization"
 _LOOK_SECONDS = 2.0
 """How soon a new or revoked key counts."""
@@ -56,7 +68,7 @@ class Access:
         path = scope["path"]
         if path in OPEN:
             return None
-        given, known = _given(dict(scope["headers"])), self._keys
+        given, known = _given(dict(scope["headers"]), path), self._keys
         if known is None:  # whose key it is cannot be told: nobody is let in
             return _no(503, "the store of keys does not answer", **{"Retry-After": "5"})
         if not known and self._open:
@@ -64,9 +76,10 @@ class Access:
         else:
             role = role_of(given, known) if given else None
             if role is None:
-                return _no(401, "a key is needed: X-API-Key, or Authorization: Bearer", **_ASK)
-            if not may(role, path):
-                return _no(403, f"a key of role {role} may not do this; a key of role admin may")
+                ask = _ASK_A_PERSON if _PAGES.match(path) else _ASK
+                return _no(401, "a key is needed: X-API-Key, or Authorization: Bearer", **ask)
+            if not may(role, scope["method"], path):
+                return _not_yours(role, path)
             who = digest_of_key(given)
         wait = self._rate.wait(who, time.monotonic()) if self._rate else 0.0
         if wait:
@@ -91,16 +104,34 @@ class Access:
 
 
 _ASK = {"WWW-Authenticate": "Bearer"}
+_ASK_A_PERSON = {
+    "WWW-Authenticate": 'Basic realm="evergreen: any name, and the key as password", charset="UTF-8"'
+}
+_PAGES = re.compile(r"^/dashboard(/.*)?$")
+"""What people open in a browser, which sends no header of ours: there the key may be given as a password."""
 
 
-def may(role: Role, path: str) -> bool:
-    """Return whether a key of this role may ask for this path.
+def may(role: Role, method: str, path: str) -> bool:
+    """Return whether a key of this role may ask for this path in this way.
 
     Example:
-        >>> may("predict", "/predict/churn"), may("predict", "/metrics"), may("admin", "/metrics")
-        (True, False, True)
+        >>> may("predict", "POST", "/predict/churn"), may("predict", "GET", "/metrics")
+        (True, False)
+        >>> may("admin", "GET", "/metrics"), may("label", "POST", "/predict/churn")
+        (True, False)
     """
-    return role == "admin" or bool(_PREDICT.match(path))
+    if role == "admin":
+        return True
+    return any(method == way and paths.fullmatch(path) for way, paths in RIGHTS.get(role, ()))
+
+
+def _not_yours(role: Role, path: str) -> JSONResponse:
+    ways = [way for way, paths in RIGHTS.get(role, ()) if paths.fullmatch(path)]
+    if ways:
+        return _no(405, f"only {', '.join(ways)}", Allow=", ".join(ways))
+    if role in _NEAR and _NEAR[role].fullmatch(path):
+        return _no(404, "there is no such page")
+    return _no(403, f"a key of role {role} may not do this; a key of role admin may")
 
 
 class _Rate:
@@ -123,10 +154,19 @@ class _Rate:
             return waits
 
 
-def _given(headers: Mapping[bytes, bytes]) -> str:
+def _given(headers: Mapping[bytes, bytes], path: str) -> str:
     key = headers.get(_HEADER, b"").decode("latin-1").strip()
-    bearer = headers.get(_BEARER, b"").decode("latin-1")
-    return key or (bearer[7:].strip() if bearer[:7].lower() == "bearer " else "")
+    how, _, what = headers.get(_BEARER, b"").decode("latin-1").partition(" ")
+    if key or how.lower() == "bearer":
+        return key or what.strip()
+    return _password(what) if how.lower() == "basic" and _PAGES.match(path) else ""
+
+
+def _password(encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _no(status: int, why: str, **headers: str) -> JSONResponse:

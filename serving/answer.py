@@ -1,4 +1,4 @@
-"""Rows in, answers out: one version's predictions, and what the log keeps of them."""
+"""What the log keeps of one version's answers, and what the caller gets of them."""
 
 from __future__ import annotations
 
@@ -6,34 +6,26 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from threadpoolctl import threadpool_limits
+import orjson
 
 from serving.holder import Served
+from serving.rollout import Route
 from tasks.core.drift.counting.bins import mask
-from tasks.core.model.pipeline import predict
+from tasks.core.drift.counting.values import label_of
 from tasks.core.window import utc
 
 Answer = dict[str, Any]  # Any: JSON
 
 
-def answers_to(served: Served, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:  # Any: checked values
-    """Return the prediction of each checked row, with the probability of every class where there are any."""
-    names = served.checker.names
-    frame = pd.DataFrame({name: [row[name] for row in rows] for name in names})
-    for name in served.spec.features.numeric:
-        frame[name] = frame[name].astype("float64")
-    with threadpool_limits(1):  # one row is too little work to share
-        said = predict(served.model, frame)
-    labels = said.prediction.tolist()
-    if said.probabilities is None:
-        return [{"prediction": label} for label in labels]
-    classes = [str(label) for label in served.classes or said.classes or ()]
-    return [
-        {"prediction": label, "probabilities": dict(zip(classes, given, strict=True))}
-        for label, given in zip(labels, np.asarray(said.probabilities).tolist(), strict=True)
-    ]
+def told(served: Served, request_id: str, answers: Sequence[Answer]) -> bytes:
+    """Return the answer to a request as JSON; numbers come back from it to the last bit."""
+    whole = {
+        "request_id": request_id,
+        "model": served.name,
+        "version": served.version,
+        "answers": answers,
+    }
+    return orjson.dumps(whole)
 
 
 def records_of(
@@ -45,6 +37,7 @@ def records_of(
     at: datetime,
     latency_ms: float,
     key: bytes,
+    route: Route = "champion",
 ) -> list[dict[str, Any]]:  # Any: column values
     """Return what the log keeps: one record per row, sensitive features as keyed hashes, never in clear.
 
@@ -67,15 +60,19 @@ def records_of(
                 "score": list(probabilities.values()) if probabilities else None,
                 "inputs": masked(served, row, key),
                 "latency_ms": latency_ms,
+                "request_id": request_id,
+                "route": route,
+                "status": 200,
             }
         )
     return found
 
 
 def masked(served: Served, row: Mapping[str, Any], key: bytes) -> dict[str, Any]:  # Any: checked values
-    """Return the features as they may be kept."""
-    sensitive = set(served.spec.features.sensitive)
-    return {
-        name: mask(name, str(row[name]), key) if name in sensitive and row[name] is not None else row[name]
-        for name in served.checker.names
-    }
+    """Return the features as they may be kept: a sensitive one as the hash that the reference has of it."""
+    hidden = served.spec.features.sensitive
+    kept = {name: row[name] for name in served.checker.names}
+    for name in hidden:
+        if kept[name] is not None:
+            kept[name] = mask(name, label_of(kept[name]) or str(kept[name]), key)
+    return kept

@@ -6,12 +6,15 @@ from collections.abc import Iterable
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 
 from serving.access import Access
 from serving.metrics import Counted
+from serving.openapi import describe
 from serving.request import BadRows
-from serving.routes import info, predict
+from serving.routes import board, explain, info, labels, predict
 from serving.service import NoSuchModel, NothingServes, Service
+from tasks.core.errors import RegistryError, StoreError
 from tasks.settings import Settings
 
 
@@ -35,7 +38,14 @@ def create_app(
         per_minute: requests that one caller may make in a minute; 0 sets no limit.
     """
     service = Service(names, settings, poll_seconds=poll_seconds)
-    app = FastAPI(title="Evergreen", lifespan=service.life, openapi_url="/openapi.json")
+    app = FastAPI(
+        title="Evergreen",
+        lifespan=service.life,
+        openapi_url="/openapi.json",
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,  # a redirect would repeat whatever host the caller names
+    )
     app.state.service = service
     app.add_middleware(
         Access, engine=service.engine, open_without_keys=open_without_keys, per_minute=per_minute
@@ -43,9 +53,13 @@ def create_app(
     app.add_middleware(Counted, metrics=service.metrics)  # the outermost: what Access refuses is counted too
     app.add_exception_handler(BadRows, _unprocessable)
     app.add_exception_handler(NoSuchModel, _unknown)
-    app.add_exception_handler(NothingServes, _waiting)
-    for room in (info, predict):
+    for silent in (NothingServes, StoreError, RegistryError):
+        app.add_exception_handler(silent, _waiting)
+    for broken in (OperationalError, InterfaceError, TimeoutError):  # the store's; their text may hold values
+        app.add_exception_handler(broken, _silent)
+    for room in (info, predict, labels, explain, board):
         app.include_router(room.routes(service))
+    describe(app, service)
     return app
 
 
@@ -64,3 +78,8 @@ async def _unknown(request: Request, err: Exception) -> JSONResponse:
 async def _waiting(request: Request, err: Exception) -> JSONResponse:
     del request
     return JSONResponse({"detail": str(err)}, 503, {"Retry-After": "5"})
+
+
+async def _silent(request: Request, err: Exception) -> JSONResponse:
+    del request, err
+    return JSONResponse({"detail": "the store does not answer"}, 503, {"Retry-After": "5"})

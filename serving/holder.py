@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from serving.request import RowChecker
-from tasks.core.errors import WorkflowError
-from tasks.core.model.bundle import Manifest
+from serving.scoring import Scorer, rows_of, scorer_for
+from tasks.core.errors import RegistryError, WorkflowError
+from tasks.core.model.bundle import GOLDEN, Manifest
+from tasks.core.model.golden import Answers, difference
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.agreed import agreed_champion, serving_now
 from tasks.store.engine import open_store
 from tasks.store.models import own_types
-from tasks.store.version import spec_in
+from tasks.store.version import Version, spec_in
 
 _LOOK_AT_REGISTRY_SECONDS = 30.0
 """The ledger is asked on every look, the registry too at least this often: our choice, it costs 30 ms."""
@@ -25,7 +32,11 @@ _LOOK_AT_REGISTRY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Served:
-    """One version, loaded: everything an answer needs, so that a swap is one assignment."""
+    """One version, loaded: everything an answer needs, so that a swap is one assignment.
+
+    `golden` has the features of its golden rows (no answers), as they stand in the bundle. `warning` says
+    what a person should know although the version may serve.
+    """
 
     name: str
     version: int
@@ -34,6 +45,9 @@ class Served:
     spec: ModelSpec
     manifest: Manifest
     checker: RowChecker
+    scorer: Scorer
+    golden: pd.DataFrame
+    warning: str = ""
 
     @property
     def classes(self) -> tuple[Any, ...] | None:  # Any: labels may be text, whole numbers or booleans
@@ -56,6 +70,11 @@ class Holder:
         self._settings = settings
         self._looked = -_LOOK_AT_REGISTRY_SECONDS
         self._lock = threading.Lock()
+
+    @property
+    def warning(self) -> str:
+        """What a person should know about the version that answers; empty where there is nothing."""
+        return self.current.warning if self.current else ""
 
     def refresh(self) -> bool:
         """Return whether another version answers now; safe to call from several threads."""
@@ -82,14 +101,64 @@ class Holder:
             self.trouble = ""
             return False
         # The ledger names this digest, so the bundle's spec is ours, and so are the classes it names.
-        copy = registry.local_copy(found, settings=self._settings, vouched=found.digest)
-        spec = spec_in(Path(copy.path))
-        model = registry.load_checked(Path(copy.path), copy.manifest, also=own_types(spec))
-        self.current = Served(
-            self.name, found.number, found.digest, model, spec, copy.manifest, RowChecker(spec)
-        )
+        self.current = take(found, self._settings)
         self.trouble, self.swaps = "", self.swaps + 1
         return True
 
     def _says_ledger(self) -> int | None:
         return serving_now(open_store(self._settings), self.name)
+
+
+def take(version: Version, settings: Settings) -> Served:
+    """Return the version, loaded, after the scorer that will serve gave the golden rows their answers.
+
+    The caller vouches for the version's digest: by the ledger or by the store's list of what was made here.
+
+    Raises:
+        RegistryError: when a file is missing or has another digest, the model holds a type that is not
+            allowed, or model or scorer answer the golden rows otherwise than when it was evaluated.
+    """
+    copy = registry.local_copy(version, settings=settings, vouched=version.digest)
+    folder = Path(copy.path)
+    spec = spec_in(folder)
+    model = registry.load_checked(folder, copy.manifest, also=own_types(spec))
+    kept = pd.read_parquet(folder / GOLDEN)
+    golden = kept[spec.features.all]
+    scorer = scorer_for(model, spec, golden)
+    classes = copy.manifest.classes
+    differs = difference(kept, _as_answers(scorer.answers(rows_of(golden, spec)), classes))
+    if differs:
+        raise RegistryError(
+            f"version {version.number}, whose scorer in this app gives {differs}",
+            "the answers it gave when it was evaluated",
+            "keep serving what serves, and report this: model and scorer disagree",
+            model=version.name,
+        )
+    return Served(
+        version.name, version.number, version.digest, model, spec, copy.manifest, RowChecker(spec),
+        scorer, golden, _image_warning(version, copy.manifest),
+    )  # fmt: skip
+
+
+def _as_answers(given: Sequence[Mapping[str, Any]], classes: tuple[Any, ...] | None) -> Answers:
+    said = [one["prediction"] for one in given]
+    prediction = np.asarray(said) if classes is None else _objects(said)
+    if not given or "probabilities" not in given[0]:
+        return Answers(prediction)
+    names = [str(one) for one in classes or ()]
+    table = [[one["probabilities"][name] for name in names] for one in given]
+    return Answers(prediction, np.asarray(table, dtype=np.float64))
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def _image_warning(version: Version, manifest: Manifest) -> str:
+    made_in, here = manifest.code.get("image"), os.environ.get("EVERGREEN_IMAGE_DIGEST", "").strip()
+    if not made_in or not here or made_in == here:
+        return ""
+    return (
+        f"version {version.number} was made in image {str(made_in)[:19]}… and this app runs in {here[:19]}…; "
+        "its golden rows gave the same answers"
+    )

@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import get_args
 
 from tasks.core.errors import WorkflowError
 from tasks.settings import Settings
 from tasks.store.engine import open_store
-from tasks.store.keys import all_keys, make_key, revoke_key
+from tasks.store.keys import Role, all_keys, make_key, revoke_key
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     todo = parser.add_subparsers(dest="todo", required=True)
     add = todo.add_parser("add", help="make a key and show it, once")
     add.add_argument("name", help="whose key it is")
-    add.add_argument("--role", choices=("predict", "admin"), default="predict", help="default: predict")
+    add.add_argument(
+        "--role",
+        choices=get_args(Role),
+        default="predict",
+        help="predict: ask for predictions; label: give labels; admin: everything; default: predict",
+    )
     todo.add_parser("list", help="names, roles and dates; never keys")
     revoke = todo.add_parser("revoke", help="end a key; running apps notice within seconds")
     revoke.add_argument("name", help="whose key")

@@ -1,32 +1,27 @@
-"""What a request may hold: a model of one row, made from the champion's own spec and contract."""
+"""What a request may hold: rows that keep the contract of the version which answers, as in training."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    create_model,
-)
+import pandas as pd
 
+from serving.fields import Field, WrongValue, feature_fields, identity_fields
+from tasks.core.data.checks import broken_rows, find_check
+from tasks.core.data.coerce import coerce
 from tasks.core.data.renames import likely_renames
+from tasks.core.errors import ContractError
 from tasks.core.spec import ModelSpec
-from tasks.core.spec_parts import ColumnRule
 
 MOST_ROWS = 1000
-_LONGEST_TEXT = 1000
+_ROWS_TOLD, _PROBLEMS_TOLD, _FIELDS_TOLD = 20, 100, 12  # enough to see what is wrong
+_LONGEST_NAME = 60
 
 Row = Mapping[str, Any]  # Any: numbers, text, booleans or None, as JSON gives them
+Wrongs = list[tuple[str | None, str]]
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -45,168 +40,151 @@ class BadRows(Exception):
     """Rows that break the contract; nothing was predicted."""
 
     def __init__(self, problems: Sequence[Problem]):
-        super().__init__(f"{len(problems)} problems")
+        super().__init__(problems)
         self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return f"{len(self.problems)} problems"
 
 
 class RowChecker:
-    """Checks rows against one version's spec; the models are built once, when the version is taken."""
+    """Checks rows against one version's spec; what it needs is made once, when the version is taken.
+
+    Raises:
+        SpecError: when a cross-column check of the contract does not exist here.
+    """
 
     def __init__(self, spec: ModelSpec):
         self.spec = spec
         self.names = tuple(spec.features.all)
         self.identity = (spec.source.key, spec.source.timestamp)
-        self.model = row_model(spec)
+        self.fields = feature_fields(spec)
+        self.identity_fields = identity_fields(spec)
+        for name in spec.contract.checks:
+            find_check(name)
 
     def check(self, rows: Sequence[Row]) -> list[dict[str, Any]]:  # Any: see Row
         """Return the rows with their values in the contract's types, by column name.
 
+        Key and timestamp may stand beside the features; where they do not, they are None.
+
         Raises:
             BadRows: naming every wrong field of the first rows that have any, and likely renames.
         """
-        good, problems = [], []
+        good: list[dict[str, Any]] = []
+        problems: list[Problem] = []
+        hints: dict[str, str] | None = None
+        told = 0
         for number, row in enumerate(rows):
-            try:
-                good.append(self.model.model_validate(row).model_dump(by_alias=True))
-            except ValidationError as err:
-                problems += self._problems(number, row, err)
-                if len(problems) >= 20:  # enough to see what is wrong
-                    break
+            found, wrong = self._read(row)
+            if not wrong:
+                good.append(found)
+                continue
+            if hints is None and any(said in (_MISSING, _UNKNOWN) for _, said in wrong):
+                hints = self._renames(row, wrong)  # of one row: the others were written by the same program
+            problems += [Problem(number, *_told(*one, hints or {})) for one in wrong]
+            told += 1
+            if told >= _ROWS_TOLD or len(problems) >= _PROBLEMS_TOLD:
+                break
+        problems = problems or self._across(good)
         if problems:
             raise BadRows(problems)
         return good
 
-    def _problems(self, number: int, row: object, err: ValidationError) -> list[Problem]:
-        given = set(row) if isinstance(row, Mapping) else set()
-        renames = likely_renames(
-            [name for name in self.names if name not in given], given - {*self.names, *self.identity}
-        )
-        back = {found: name for name, found in renames.items()}
+    def _read(self, row: object) -> tuple[dict[str, Any], Wrongs]:
+        if not isinstance(row, Mapping):
+            return {}, [(None, "a row is an object of named fields")]
+        found: dict[str, Any] = {}
+        wrong: Wrongs = []
+        seen = 0
+        for field in self.fields:
+            value = row.get(field.name, _ABSENT)
+            if value is _ABSENT:
+                wrong.append((field.name, _MISSING))
+                continue
+            seen += 1
+            _take(field, value, found, wrong)
+        for field in self.identity_fields:
+            value = row.get(field.name, _ABSENT)
+            seen += value is not _ABSENT
+            if value is _ABSENT or value is None:
+                found[field.name] = None
+            else:
+                _take(field, value, found, wrong)
+        if seen < len(row):
+            known = {*self.names, *self.identity}
+            wrong += [(name, _UNKNOWN) for name in _some(name for name in row if name not in known)]
+        return found, wrong
+
+    def _renames(self, row: Row, wrong: Wrongs) -> dict[str, str]:
+        missing = [str(name) for name, said in wrong if said == _MISSING][:_FIELDS_TOLD]
+        extra = [str(name) for name, said in wrong if said == _UNKNOWN]
+        return likely_renames(missing, [name for name in extra if len(name) <= _LONGEST_NAME])
+
+    def _across(self, rows: Sequence[Row]) -> list[Problem]:
+        """Return the rows that break a check across columns, asked of all of them together as in training."""
+        if not self.spec.contract.checks:
+            return []
+        frame, problems = self._typed(rows), []
+        for name in self.spec.contract.checks:
+            for number in self._broken(frame, name)[:_ROWS_TOLD]:
+                problems.append(Problem(int(number), None, f"the row breaks the check {name!r}"))
+        return problems
+
+    def _broken(self, frame: pd.DataFrame, name: str) -> list[int]:
+        try:
+            return [int(at) for at in broken_rows(frame, self.spec, name).nonzero()[0]]
+        except ContractError:  # the check cannot answer: silence is not ok, so these rows are not good
+            if len(frame) == 1:
+                return [0]
         found = []
-        for one in err.errors(include_url=False, include_context=False, include_input=False):
-            field = str(one["loc"][0]) if one["loc"] else None
-            told = _WORDS.get(one["type"], one["msg"].removeprefix("Value error, "))
-            if one["type"] == "missing" and field in renames:
-                told += f"; {renames[field]!r} looks like it"
-            if one["type"] == "extra_forbidden":
-                told += f"; did you mean {back[str(field)]!r}?" if field in back else ""
-                field = _short(str(field))
-            found.append(Problem(number, field, told))
-        return found
+        for at in range(len(frame)):
+            if self._broken(frame.iloc[[at]], name):
+                found.append(at)
+            if len(found) >= _ROWS_TOLD:
+                break
+        return found or list(range(len(frame)))  # fine one by one and not together: none can be told good
+
+    def _typed(self, rows: Sequence[Row]) -> pd.DataFrame:
+        """Return the rows as checks across columns get them, in the contract's types."""
+        fields = list(self.fields)
+        fields += [one for one in self.identity_fields if all(row[one.name] is not None for row in rows)]
+        columns = {}
+        for one in fields:
+            column = pd.Series([row[one.name] for row in rows], dtype=object)
+            columns[one.name] = one.plan.finished(coerce(column, one.plan.kind).values)
+        return pd.DataFrame(columns)
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:  # Postgres keeps no such text
-        raise ValueError("text without a NUL is needed")
-    return text
+_MISSING = "this field is missing (null says that a value is not known)"
+_UNKNOWN = "the model knows no such field"
 
 
-_TEXT = Annotated[str, Field(max_length=_LONGEST_TEXT), AfterValidator(_without_nul)]
-_WORDS = {
-    "missing": "this field is missing (null says that a value is not known)",
-    "extra_forbidden": "the model knows no such field",
-    "model_type": "a row is an object of named fields",
-}
+def _take(field: Field, value: object, found: dict[str, Any], wrong: Wrongs) -> None:
+    if value is None:
+        if field.plan.required:
+            wrong.append((field.name, "a value is needed, null is none"))
+        found[field.name] = None
+        return
+    try:
+        found[field.name] = field.read(value)
+    except WrongValue as err:
+        wrong.append((field.name, str(err)))
 
 
-def row_model(spec: ModelSpec) -> type[BaseModel]:
-    """Return the model of one row: every feature by its column name, strict about types and bounds.
-
-    The row's key and timestamp may stand beside the features; with them a label finds its prediction.
-    """
-    rules = spec.contract.columns
-    fields: dict[str, Any] = {}  # Any: pydantic's own (type, field) pairs
-    for index, name in enumerate(spec.features.all):
-        rule = rules.get(name, ColumnRule())
-        kind = _number(rule) if name in spec.features.numeric else _category(rule)
-        wanted = kind | None if rule.nullable else kind
-        fields[f"f{index}"] = (wanted, Field(alias=name, description=_described(rule)))
-    for index, (name, kind) in enumerate(_identity(spec)):
-        fields[f"k{index}"] = (kind | None, Field(None, alias=name))
-    return create_model(
-        f"{re.sub(r'[^A-Za-z0-9]', '', spec.name.title())}Row",
-        __config__=ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, populate_by_name=False),
-        **fields,
-    )
+def _some(names: Any) -> list[str]:  # Any: an iterator of names
+    return [name for name, _ in zip(names, range(_FIELDS_TOLD), strict=False)]
 
 
-def _identity(spec: ModelSpec) -> list[tuple[str, Any]]:
-    moment = Annotated[_TEXT, AfterValidator(_moment)]
-    return [(spec.source.key, _TEXT | int), (spec.source.timestamp, moment)]
-
-
-def _number(rule: ColumnRule) -> Any:  # Any: an annotated type
-    bounds = {name: getattr(rule, name) for name in ("ge", "gt", "le", "lt")}
-    given = {name: limit for name, limit in bounds.items() if limit is not None}
-    number = Annotated[float, BeforeValidator(_finite), Field(allow_inf_nan=False, strict=False, **given)]
-    checks = [BeforeValidator(_whole)] if rule.dtype == "integer" else []
-    checks += [BeforeValidator(_one_of(rule.isin))] if rule.isin else []
-    for check in checks:
-        number = Annotated[number, check]
-    return number
-
-
-def _category(rule: ColumnRule) -> Any:  # Any: an annotated type
-    kinds: dict[str | None, Any] = {
-        "boolean": bool,
-        "integer": int,
-        "number": float,
-        "string": _TEXT,
-        None: bool | int | Annotated[float, Field(allow_inf_nan=False)] | _TEXT,
-    }
-    kind = kinds[rule.dtype]
-    if rule.matches is not None:
-        kind = Annotated[kind, BeforeValidator(_matching(rule.matches))]
-    return Annotated[kind, BeforeValidator(_one_of(rule.isin))] if rule.isin else kind
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, bool) or (value is not None and not isinstance(value, int | float)):
-        raise ValueError("a number is needed")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a finite number is needed")
-    if isinstance(value, int) and abs(value) > 2**53:
-        raise ValueError("a number is needed that a double can hold exactly")
-    return value
-
-
-def _whole(value: object) -> object:
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError("a whole number is needed")
-    return value
-
-
-def _one_of(allowed: Sequence[Any]) -> Callable[[object], object]:  # Any: scalars of the contract
-    known = set(allowed)
-
-    def check(value: object) -> object:
-        if value is not None and (not isinstance(value, str | int | float) or value not in known):
-            raise ValueError(f"one of {sorted(map(str, known))[:20]} is needed")
-        return value
-
-    return check
-
-
-def _matching(pattern: str) -> Callable[[object], object]:
-    compiled = re.compile(pattern)
-
-    def check(value: object) -> object:
-        if isinstance(value, str) and not compiled.fullmatch(value[:_LONGEST_TEXT]):
-            raise ValueError("text of another form is needed")
-        return value
-
-    return check
-
-
-def _described(rule: ColumnRule) -> str:
-    return ", ".join(f"{name} {value}" for name, value in rule.model_dump(exclude_defaults=True).items())
-
-
-def _moment(text: str) -> str:
-    if datetime.fromisoformat(text).tzinfo is None:
-        raise ValueError("a time with its zone is needed, for example 2026-05-12T08:00:00Z")
-    return text
+def _told(field: str | None, said: str, hints: Mapping[str, str]) -> tuple[str | None, str]:
+    if said == _MISSING and field is not None and field in hints:
+        return field, f"{said}; {hints[field]!r} looks like it"
+    if said == _UNKNOWN and field is not None:
+        back = {found: name for name, found in hints.items()}
+        said += f"; did you mean {back[field]!r}?" if field in back else ""
+        return _short(field), said
+    return field, said
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 60 else f"{name[:59]}…"
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

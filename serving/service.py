@@ -12,6 +12,8 @@ from serving.holder import Holder, Served
 from serving.metrics import Metrics
 from serving.record import Recorder
 from serving.rollout import Rollout
+from serving.spool import Spool
+from serving.traffic import Traffic
 from tasks.settings import Settings
 from tasks.store.engine import open_store
 
@@ -40,7 +42,9 @@ class Service:
         self.rollouts: Mapping[str, Rollout] = {
             name: Rollout(holder, settings) for name, holder in self.holders.items()
         }
-        self.metrics = Metrics(self.holders)
+        self.traffic = Traffic(self.engine)
+        self.metrics = Metrics(self.holders, self.traffic)
+        self.metrics.watch_rollouts(self.rollouts)
         self._poll_seconds = poll_seconds
 
     def served(self, model: str) -> Served:
@@ -62,8 +66,9 @@ class Service:
         """Take every champion, then look for new ones until the app ends; write what waits at the end."""
         del app
         over = threading.Event()
-        self.recorder, self.key = Recorder(self.engine), self.settings.masking_key()
+        self.recorder, self.key = self._recorder(), self.settings.masking_key()
         self.metrics.watch(self.recorder)
+        self.traffic.start()
         await asyncio.to_thread(self._look)
         threading.Thread(target=self._watch, args=(over,), daemon=True).start()
         try:
@@ -73,6 +78,17 @@ class Service:
             for lane in self.rollouts.values():
                 await asyncio.to_thread(lane.close)
             await asyncio.to_thread(self.recorder.close)
+            await asyncio.to_thread(self.traffic.close)
+
+    def _recorder(self) -> Recorder:
+        # What a process left on disk goes into the store, whatever this one does when the store fails.
+        return Recorder(
+            self.engine,
+            mode=self.settings.log,
+            spool=Spool(self.settings.root / "spool"),
+            spools=self.settings.log_outage == "spool",
+            lost=self.metrics.lost,
+        )
 
     def _look(self) -> None:
         for one in self.holders.values():

@@ -25,3 +25,8 @@ def window_edge(as_of: datetime | None, length: timedelta) -> datetime:
 def now_or(as_of: datetime | None) -> datetime:
     """Return `as_of` in UTC, or the present moment where none was given."""
     return utc(as_of) if as_of else datetime.now(UTC)
+
+
+def is_present(as_of: datetime | None) -> bool:
+    """Return whether this moment is now, give or take a day: the past that a run acts in is not."""
+    return as_of is None or abs(datetime.now(UTC) - utc(as_of)) <= timedelta(days=1)

@@ -16,14 +16,17 @@ from tasks.clock import now_or
 from tasks.core.dataset import Dataset
 from tasks.core.drift.results import DriftVerdict
 from tasks.core.errors import ContractError
+from tasks.core.labels.late import LOOK_BACK, Judged, reopened
 from tasks.core.policy.decision import Decision, Evidence, decide
 from tasks.core.records.drift_rows import feature_rows
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import checks, ledger, predictions
+from tasks.store import checks, ledger
+from tasks.store.coverage import heard_of
 from tasks.store.engine import open_store
+from tasks.store.labels import labels_record
 
 
 class Verdict(Protocol):
@@ -71,11 +74,15 @@ def record_check(
     summary = verdict.summary() if hasattr(verdict, "summary") else asdict(verdict)
     if hasattr(verdict, "sentence"):
         summary = {**summary, "sentence": verdict.sentence()}
+    engine = open_store(settings)
+    if kind == "performance":  # by this a later run knows that labels came since
+        heard = heard_of(engine, spec.name, [window], version=version, as_of=as_of)
+        summary = {**summary, "labels_heard": heard[0]}
     features = feature_rows(verdict) if isinstance(verdict, DriftVerdict) else ()
     if features:
         summary = {name: value for name, value in summary.items() if name not in {"features", "shapes"}}
     return checks.record(
-        open_store(settings),
+        engine,
         model=spec.name,
         kind=kind,
         window=window,
@@ -92,8 +99,15 @@ def record_check(
 def record_labels(
     spec: ModelSpec, dataset: Dataset, *, as_of: datetime, settings: Settings | None = None
 ) -> int:
-    """Return how many labels were new or corrected; a label that stands already is not written again."""
+    """Return how many labels were new or corrected; a label that stands already is not written again.
+
+    Takes rows of the model's source, and labels of a source of their own.
+    """
     frame = pd.read_parquet(dataset.path)
+    if spec.label.source is not None and {"row_key", "label"} <= set(dataset.columns):
+        count = labels_record(open_store(settings), spec.name, frame, known_at=as_of)
+        task_logger(__name__).info("%s: %d of %d labels were news", spec.name, count, len(frame))
+        return count
     if spec.label.column not in frame:
         raise ContractError(
             f"no column {spec.label.column!r} in the source",
@@ -105,7 +119,7 @@ def record_labels(
     rows = pd.DataFrame(
         {"row_key": frame[spec.source.key].astype(str), "label": frame[spec.label.column].astype(object)}
     )
-    count = predictions.labels_record(open_store(settings), spec.name, rows, known_at=as_of)
+    count = labels_record(open_store(settings), spec.name, rows, known_at=as_of)
     task_logger(__name__).info("%s: %d of %d labels were news", spec.name, count, len(rows))
     return count
 
@@ -114,12 +128,22 @@ def record_labels(
 def windows_to_judge(
     spec: ModelSpec, window: Window, version: int, *, as_of: datetime, settings: Settings | None = None
 ) -> list[Window]:
-    """Return the window, after those before it that still count and may have new labels, oldest first."""
-    earlier = checks.recent(open_store(settings), spec.name, "performance", spec.drift.windows[1], as_of)
-    again = [
-        check.window for check in earlier if check.version == version and check.window.end <= window.start
+    """Return the window, after those before it that still count and may have new labels, oldest first.
+
+    Before these come windows of this version that no decision rests on any more, where labels arrived since
+    they were judged: a few at a time, each once for the labels that came, so that the history is right.
+    """
+    engine, counts = open_store(settings), spec.drift.windows[1]
+    found = checks.recent(engine, spec.name, "performance", counts + LOOK_BACK, as_of)
+    earlier = [check for check in found if check.version == version and check.window.end <= window.start]
+    again = [check.window for check in found[-counts:] if check in earlier]
+    past = [check for check in found[:-counts] if check in earlier]
+    now = heard_of(engine, spec.name, [check.window for check in past], version=version, as_of=as_of)
+    late = [
+        Judged(check.window, check.summary.get("labels_heard"), heard)
+        for check, heard in zip(past, now, strict=True)
     ]
-    return [*again, window]
+    return [*reopened(late), *again, window]
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)

@@ -25,9 +25,10 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import evidence, predictions
+from tasks.store import evidence
 from tasks.store.engine import open_store
 from tasks.store.evidence import Around
+from tasks.store.labels import matured
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=900, cache_policy=NO_CACHE)
@@ -64,7 +65,7 @@ def realised_performance(
     """
     started = time.monotonic()
     engine = open_store(settings)
-    rows = predictions.matured(engine, spec.name, window, as_of=as_of)
+    rows = matured(engine, spec.name, window, as_of=as_of)
     if version is not None:
         rows = rows[rows["version"] == version]
     if learnt_until is not None:

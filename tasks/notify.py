@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from prefect import task
@@ -13,18 +12,22 @@ from prefect.cache_policies import NO_CACHE
 from sqlalchemy.engine import Engine
 
 from tasks.clock import now_or
-from tasks.core.messages import LONGEST, Message, Tier, opening
+from tasks.core.messages import LONGEST, Tier
+from tasks.core.policy.alerting import Look, Seen, look_of, one_per_cause, patience_with
 from tasks.core.policy.decision import Decision
 from tasks.core.policy.tiers import incident_of, over
 from tasks.core.spec import ModelSpec
+from tasks.core.window import utc
 from tasks.log import task_logger
 from tasks.messages import promotions
-from tasks.messages.channels import wakes
 from tasks.messages.deliver import DEPLOYER, Sent, send_rows
+from tasks.messages.voice import Voice, run_page
 from tasks.settings import Settings
-from tasks.store import alerts, deliveries
+from tasks.store import alerts, deliveries, signals
+from tasks.store.alerts import Incident
 from tasks.store.deliveries import Delivery
 from tasks.store.engine import open_store
+from tasks.store.signals import Heard
 
 _LEVELS = {"critical": logging.CRITICAL, "warning": logging.WARNING, "info": logging.INFO}
 
@@ -33,12 +36,23 @@ _LEVELS = {"critical": logging.CRITICAL, "warning": logging.WARNING, "info": log
 class Told:
     """What became of a message: `is_new` says whether it opened an incident; only then anybody was told.
 
-    What failed is not lost: it is tried again by `deliver_pending`.
+    What failed is not lost: it is tried again by `deliver_pending`, as is what waits for quiet hours to end.
     """
 
     is_new: bool
     reached: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Signalled:
+    """What several looks led to, by cause; `held` were bad without opening anything yet."""
+
+    opened: tuple[str, ...] = ()
+    louder: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,12 +83,15 @@ def tell(
     loses nothing for the others, and is tried again by `deliver_pending`. `link` is where to look; without
     one it is the page of this run, where the address of the Prefect UI is known.
 
+    Where people asked for patience, this is one bad look, at `as_of`, and opens an incident when enough of
+    the last ones were bad; see `signal`.
+
     Raises:
         ValueError: when the tier is unknown.
     """
-    place = settings or Settings()
-    incident = _Incident.begun(spec, tier, cause, message, as_of, place, link)
-    return incident.told(send_rows(incident.engine, incident.rows, now_or(None), place))
+    desk = _Desk.here(spec, settings, link)
+    heard = desk.hear(Look(cause, tier, True, message[:LONGEST]), _stamp(as_of), as_of)
+    return desk.sent([heard])[0]
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
@@ -85,32 +102,83 @@ def announce(
 
     Bad data is critical; suspected labels, decay, drift that is likely to hurt and a loop that does not help
     itself are warnings; other drift, age and the first training are for information. Incidents that the
-    decision's evidence shows to be over are settled; what the evidence does not know stays open.
+    decision's evidence shows to be over are settled; what the evidence does not know stays open. Where people
+    asked for patience, a window that was checked is a look, however often decisions rest on it.
     """
-    place = settings or Settings()
-    ended = [row for cause in sorted(over(decision)) for row in _ended(spec, cause, as_of, place)[1]]
-    begun = []
-    opened = incident_of(decision)
-    if opened:
-        cause, tier = opened
-        begun.append(_Incident.begun(spec, tier, cause, decision.sentence(), as_of, place, link))
+    desk = _Desk.here(spec, settings, link)
+    looks = [Look(cause, "info", False) for cause in sorted(over(decision))]
+    if opened := incident_of(decision):
+        looks.append(Look(opened[0], opened[1], True, decision.sentence()[:LONGEST]))
     if decision.escalate:
-        begun.append(_Incident.begun(spec, "warning", "futility", decision.sentence(), as_of, place, link))
-    rows = ended + [row for incident in begun for row in incident.rows]
-    sent = send_rows(open_store(place), rows, now_or(None), place)
-    return tuple(incident.told(sent) for incident in begun)
+        looks.append(Look("futility", "warning", True, decision.sentence()[:LONGEST]))
+    heard = [desk.hear(look, look_of(decision, look.cause), as_of) for look in looks]
+    return tuple(told for one, told in zip(heard, desk.sent(heard), strict=True) if one.look.is_bad)
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
 def settle(spec: ModelSpec, cause: str, *, as_of: datetime, settings: Settings | None = None) -> bool:
     """Return True when this ended an open incident; the next one of this cause is told again.
 
-    The channels that were told of it are told that it is over, and pagers close theirs.
+    The channels that were told of it are told that it is over, and pagers close theirs. Where people asked
+    for patience, this is one clean look, and more may be needed.
     """
-    place = settings or Settings()
-    ended, rows = _ended(spec, cause, as_of, place)
-    send_rows(open_store(place), rows, now_or(None), place)
-    return ended
+    desk = _Desk.here(spec, settings)
+    heard = desk.hear(Look(cause, "info", False), _stamp(as_of), as_of)
+    desk.sent([heard])
+    return heard.ended is not None
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
+def signal(
+    spec: ModelSpec,
+    looks: Sequence[Seen],
+    *,
+    look: str,
+    as_of: datetime,
+    settings: Settings | None = None,
+    link: str = "",
+) -> Signalled:
+    """Return which incidents these looks opened, raised or ended; people are told of those, and only those.
+
+    `look` names the window or run that looked: looking again under the same name changes nothing. An incident
+    opens when `alerts.open_after` says so, ends after `alerts.close_after` clean looks in a row, and is told
+    again, once, when it grows louder than people know. Facts are told at once. A cause that is not among the
+    looks was not looked at, which is neither bad nor clean.
+    """
+    desk = _Desk.here(spec, settings, link)
+    seen = [replace(one, message=one.message[:LONGEST]) for one in one_per_cause(looks)]
+    heard = signals.take(
+        desk.engine, spec.name, seen, name=look, at=as_of, rules=spec.alerts, voice=desk.voice
+    )
+    desk.sent(heard)
+    found = Signalled(
+        opened=tuple(one.look.cause for one in heard if one.opened),
+        louder=tuple(one.look.cause for one in heard if one.raised),
+        ended=tuple(one.look.cause for one in heard if one.ended),
+        held=tuple(one.look.cause for one in heard if one.is_new and one.look.is_bad and not one.is_open),
+    )
+    task_logger(__name__).info(
+        "%s: looked at %d causes as %s: %d opened, %d louder, %d ended, %d held back",
+        spec.name, len(seen), look, *map(len, (found.opened, found.louder, found.ended, found.held)),
+    )  # fmt: skip
+    return found
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
+def escalate(
+    spec: ModelSpec, *, as_of: datetime, settings: Settings | None = None, link: str = ""
+) -> tuple[str, ...]:
+    """Return the causes of the warnings that lasted longer than `alerts.escalate_after` and are critical now.
+
+    The critical channels are told once per incident, whoever asks and how often. The incident stays a warning
+    in the history, beside when it was told louder.
+    """
+    if spec.alerts.escalate_after is None:
+        return ()
+    desk = _Desk.here(spec, settings, link)
+    raised = signals.raise_overdue(desk.engine, spec.name, at=as_of, rules=spec.alerts, voice=desk.voice)
+    desk.sent([Heard(Look(one.cause, tier, True, one.message), raised=(one, tier)) for one, tier in raised])
+    return tuple(incident.cause for incident, _ in raised)
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
@@ -120,10 +188,11 @@ def deliver_pending(
     """Return what became of the messages of this model that wait to be sent, or sent again.
 
     What failed waits 1 minute, then twice as long each time up to 1 hour, and is given up with a critical
-    line in the log after 24 tries. `as_of` is the time by the clock, default: now; never the moment that a
-    flow acts as of. What waits for a channel that the spec does not name any more goes to those it does.
-    Where a deployer is set, a move of the last 7 days that nobody announced to it is announced first; what
-    waits for a deployer is left alone where none is set, for it is another place's to send.
+    line in the log after 24 tries; what is not critical waits for the end of quiet hours. `as_of` is the time
+    by the clock, default: now; never the moment that a flow acts as of. What waits for a channel that the
+    spec does not name any more goes to those it does. Where a deployer is set, a move of the last 7 days that
+    nobody announced to it is announced first; what waits for a deployer is left alone where none is set, for
+    it is another place's to send.
     """
     place, now = settings or Settings(), now_or(as_of)
     engine = open_store(place)
@@ -132,9 +201,11 @@ def deliver_pending(
             "%s: nobody had told the deployer of version %d (%s)", spec.name, missed.version, missed.action
         )
     others = () if place.deployer else (DEPLOYER,)
-    for row in deliveries.due(engine, spec.name, now, without=others):
-        _readdress(spec, engine, row, now)
-    rows = deliveries.due(engine, spec.name, now, without=others)
+    voice = Voice(spec, now)
+    found = deliveries.due(engine, spec.name, now, without=others)
+    named = [row for row in found if not voice.readdress(engine, row)]
+    deliveries.hold(engine, [(row, until) for row in named if (until := voice.waits(row))])
+    rows = [row for row in deliveries.due(engine, spec.name, now, without=others) if not voice.waits(row)]
     sent = send_rows(engine, rows, now, place)
     done = Delivered(
         _channels(rows, sent.reached), _channels(rows, sent.failed), _channels(rows, sent.given_up)
@@ -148,82 +219,71 @@ def deliver_pending(
 
 
 @dataclass(frozen=True)
-class _Incident:
-    """An incident as this call found or opened it, and what is to be sent of it."""
+class _Desk:
+    """Where looks come in and messages go out: one model, in one place, at one moment of the clock."""
 
     spec: ModelSpec
-    tier: Tier
-    cause: str
-    text: str
+    place: Settings
     engine: Engine
-    is_new: bool
-    rows: tuple[Delivery, ...]
+    voice: Voice
 
     @classmethod
-    def begun(
-        cls, spec: ModelSpec, tier: Tier, cause: str, text: str, as_of: datetime, place: Settings, link: str
-    ) -> _Incident:
-        """Open the incident, unless it is open, with a message to every channel of its tier."""
-        if tier not in _LEVELS:
-            raise ValueError(f"tier {tier!r} is none of {', '.join(_LEVELS)}")
-        engine, text = open_store(place), text[:LONGEST]
-        said = opening(spec.name, cause, tier, text, key=uuid.uuid4().hex, link=link or _run_page())
+    def here(cls, spec: ModelSpec, settings: Settings | None, link: str = "") -> _Desk:
+        place = settings or Settings()
+        return cls(spec, place, open_store(place), Voice(spec, now_or(None), link or run_page()))
+
+    def hear(self, look: Look, name: str, as_of: datetime) -> Heard:
+        """Return what became of one look; where one look decides, nothing is remembered of it."""
+        if not patience_with(look.cause, self.spec.alerts).is_none:
+            return signals.take(
+                self.engine, self.spec.name, [look], name=name, at=as_of, rules=self.spec.alerts,
+                voice=self.voice,
+            )[0]  # fmt: skip
+        voice, model = self.voice, self.spec.name
+        if not look.is_bad:
+            ended = alerts.end_incident(
+                self.engine, model, look.cause, as_of, now=voice.now, link=voice.link, wait=voice.wait
+            )
+            return Heard(look, ended=ended)
         incident, is_new = alerts.open_incident(
-            engine, model=spec.name, cause=cause, tier=tier, message=text, at=as_of,
-            contents=dict.fromkeys(_addressed(spec, tier), said), now=now_or(None),
+            self.engine, model=model, cause=look.cause, tier=look.tier, message=look.message, at=as_of,
+            contents=voice.opening(look, look.tier), now=voice.now, wait=voice.wait,
         )  # fmt: skip
-        rows = deliveries.about(engine, [deliveries.opened(incident.id)]) if is_new else []
-        return cls(spec, tier, cause, text, engine, is_new, tuple(rows))
+        return Heard(look, opened=incident if is_new else None, is_open=True)
 
-    def told(self, sent: Sent) -> Told:
-        """Return who was told, after a line in the log at the level of the tier."""
-        if not self.is_new:
-            task_logger(__name__).debug("%s: %s is known already", self.spec.name, self.cause)
+    def sent(self, heard: Sequence[Heard]) -> list[Told]:
+        """Send what the looks led to, and return who was told, look by look, after a line in the log each."""
+        rows = deliveries.about(self.engine, [topic for one in heard for topic in one.topics])
+        due = [row for row in rows if row.done_at is None and row.next_at <= self.voice.now]
+        sent = send_rows(self.engine, due, self.voice.now, self.place)
+        tried = {row.id for row in due}
+        return [
+            self._told(one, [row for row in rows if row.topic in one.topics], tried, sent) for one in heard
+        ]
+
+    def _told(self, one: Heard, rows: Sequence[Delivery], tried: set[int], sent: Sent) -> Told:
+        log, name, cause = task_logger(__name__), self.spec.name, one.look.cause
+        if one.ended:
+            log.info("%s: %s is over", name, cause)
+        if not one.opened and not one.raised:
+            log.debug("%s: %s is known already, or not yet told", name, cause)
             return Told(is_new=False)
-        reached = _channels(self.rows, sent.reached)
-        task_logger(__name__).log(
-            _LEVELS[self.tier], "[%s] %s: %s: %s (told %d of %d channels)",
-            self.tier, self.spec.name, self.cause, self.text, len(reached), len(self.rows),
+        tier, text = _said(one)
+        reached = _channels(rows, sent.reached)
+        waiting = tuple(row.channel for row in rows if row.id not in tried and row.done_at is None)
+        log.log(
+            _LEVELS[tier], "[%s] %s: %s: %s (told %d of %d channels)",
+            tier, name, cause, text, len(reached), len(rows),
         )  # fmt: skip
-        return Told(True, reached, tuple(row.channel for row in self.rows if row.channel not in reached))
+        failed = tuple(row.channel for row in rows if row.channel not in (*reached, *waiting))
+        return Told(True, reached, failed, waiting)
 
 
-def _ended(spec: ModelSpec, cause: str, as_of: datetime, place: Settings) -> tuple[bool, list[Delivery]]:
-    """Return whether this ended an open incident, and what is to be sent of that."""
-    engine = open_store(place)
-    ended = alerts.end_incident(engine, spec.name, cause, as_of, now=now_or(None), link=_run_page())
-    if ended is None:
-        return False, []
-    task_logger(__name__).info("%s: %s is over", spec.name, cause)
-    now = now_or(None)
-    rows = deliveries.about(engine, [deliveries.resolved(ended.id)])
-    return True, [row for row in rows if row.next_at <= now]
-
-
-def _addressed(spec: ModelSpec, tier: str) -> list[str]:
-    """Return the channels of this tier; what is for information wakes nobody."""
-    named = list(dict.fromkeys(getattr(spec.alerts, tier)))
-    kept = [name for name in named if not (tier == "info" and wakes(name))]
-    if len(kept) < len(named):
-        task_logger(__name__).warning(
-            "%s: alerts.info names %s, which wakes people and is left out",
-            spec.name, ", ".join(name for name in named if name not in kept),
-        )  # fmt: skip
-    return kept
-
-
-def _readdress(spec: ModelSpec, engine: Engine, row: Delivery, now: datetime) -> None:
-    """Send what waits for a channel that nobody names any more to those that are named."""
-    # The deployer is named by a place, never by the spec.
-    named = {DEPLOYER, *(name for tier in _LEVELS for name in getattr(spec.alerts, tier))}
-    if row.channel in named or deliveries.ends_incident(row):
-        return
-    instead = _addressed(spec, Message.from_dict(row.content).tier)
-    if deliveries.readdress(engine, row, instead, now):
-        task_logger(__name__).warning(
-            "%s: channel %s is not named any more; its message goes to %s",
-            spec.name, row.channel, ", ".join(instead) or "nobody",
-        )  # fmt: skip
+def _said(one: Heard) -> tuple[str, str]:
+    incident: Incident | None = one.opened
+    if incident:
+        return incident.tier, incident.message
+    return (one.raised[1] if one.raised else one.look.tier), one.look.message
 
 
 def _channels(rows: Iterable[Delivery], ids: Iterable[int]) -> tuple[str, ...]:
@@ -231,12 +291,5 @@ def _channels(rows: Iterable[Delivery], ids: Iterable[int]) -> tuple[str, ...]:
     return tuple(row.channel for row in rows if row.id in wanted)
 
 
-def _run_page() -> str:
-    """Return the address of this flow run's page, empty where there is no run or no UI is known."""
-    from prefect.context import FlowRunContext, TaskRunContext
-    from prefect.utilities.urls import url_for
-
-    flow, inner = FlowRunContext.get(), TaskRunContext.get()
-    identity = flow.flow_run.id if flow and flow.flow_run else inner.task_run.flow_run_id if inner else None
-    page = (url_for("flow-run", identity) or "") if identity else ""
-    return "" if "@" in page else page  # an address with a password in it is for nobody to read
+def _stamp(as_of: datetime) -> str:
+    return utc(as_of).isoformat()

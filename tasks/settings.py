@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         "refuse",
         description="While the store cannot be written: the app answers 503, or keeps answers in a file.",
     )
-    heartbeat: str | None = Field(
+    heartbeat: SecretStr | None = Field(
         None, description="https:// address that every monitor run calls: whoever watches it sees silence."
     )
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of a fit.")

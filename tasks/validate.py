@@ -31,8 +31,8 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import opened
 from tasks.sources.where import within
-from tasks.store.dataset_parts import check_part, digest_of, parts_of, readable, require_untouched
 from tasks.store import quarantine
+from tasks.store.dataset_parts import check_part, digest_of, parts_of, readable, require_untouched
 from tasks.store.engine import open_store
 
 _INFER_FROM = 200_000

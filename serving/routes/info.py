@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.holder import Holder
+from serving.rollout import Rollout
 from serving.service import Service
 
 
@@ -32,7 +33,7 @@ def routes(service: Service) -> APIRouter:
     @router.get("/models")
     def models() -> list[dict[str, Any]]:
         """Say which version of each model answers, and what keeps a newer one from it."""
-        return [_described(one) for one in service.holders.values()]
+        return [_described(one, service.rollouts[one.name]) for one in service.holders.values()]
 
     @router.get("/metrics", response_class=PlainTextResponse)
     def numbers() -> Response:
@@ -42,10 +43,16 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
-def _described(holder: Holder) -> dict[str, Any]:  # Any: JSON
+def _described(holder: Holder, rollout: Rollout) -> dict[str, Any]:  # Any: JSON
     served = holder.current
     if served is None:
-        return {"model": holder.name, "version": None, "trouble": holder.trouble}
+        return {
+            "model": holder.name,
+            "version": None,
+            "trouble": holder.trouble,
+            "warning": "",
+            "rollout": None,
+        }
     return {
         "model": holder.name,
         "version": served.version,
@@ -53,4 +60,6 @@ def _described(holder: Holder) -> dict[str, Any]:  # Any: JSON
         "promise": served.manifest.promise.value,
         "metric": served.manifest.promise.metric,
         "trouble": holder.trouble,
+        "warning": holder.warning,
+        "rollout": rollout.described(),
     }

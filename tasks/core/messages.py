@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from typing import Any, Literal
 
 Tier = Literal["critical", "warning", "info"]
@@ -25,6 +26,15 @@ _TODO = {
     " or for features that are missing",
     "retraining": "look at the failed run and run retrain again; the champion keeps serving",
     "approval": "look at the waiting version with the flow promote, then approve or reject it with a reason",
+    "launch": "look at the worker and its queue: a retraining was asked for and did not start",
+    "automatic rollback": "look at what the version before does, and at why this one failed",
+    "canary": "look at the challenger's answers; it gets no more live rows, and the champion answers all",
+    "service": "look at the app's log and at the board: requests fail, or are answered late",
+    "predictions": "look at what is predicted now against then; labels will show whether it is right",
+    "slices": "look at the groups of rows that do worse than the promise; the whole may still be fine",
+    "budget": "hold back changes that are not urgent: the error budget of this period is nearly spent",
+    "stale": "look at what did not run, or at the source that brings no rows",
+    "new_labels": "nothing; enough new labels arrived for a retraining",
 }
 _TODO_ELSE = "look at the run"
 
@@ -71,23 +81,57 @@ def opening(model: str, cause: str, tier: Tier, text: str, *, key: str, link: st
     return Message(model, cause, tier, f"[{tier}] {model}: {cause}", _linked(body, link), key, link)
 
 
-def resolution(opened: Message, *, link: str = "") -> Message:
-    """Return the message that the incident of `opened` is over.
+def louder_again(opened: Message, tier: Tier, why: str, *, key: str, link: str = "") -> Message:
+    """Return the message that what began as `opened` is now told in a louder tier.
 
     Example:
-        >>> resolution(opening("demo", "data", "critical", "column x is gone", key="k1")).body
-        'data is over; it was: column x is gone'
+        >>> first = opening("demo", "decay", "warning", "score fell", key="k1")
+        >>> louder_again(first, "critical", "open for 2 days", key="k1").subject
+        '[critical] demo: decay, was a warning'
     """
-    body = f"{opened.cause} is over; it was: {opened.body.splitlines()[0]}"
+    said = opened.body.splitlines()[0]
+    again = opening(opened.model, opened.cause, tier, f"{why}: {said}", key=key, link=link)
+    was = {"warning": "a warning", "info": "for information"}.get(opened.tier, opened.tier)
+    return replace(again, subject=f"{again.subject}, was {was}")
+
+
+def resolution(opened: Message, *, link: str = "", lasted: timedelta = timedelta(0)) -> Message:
+    """Return the message that the incident of `opened` is over, and how long it lasted where that is known.
+
+    Example:
+        >>> opened = opening("demo", "data", "critical", "column x is gone", key="k1")
+        >>> resolution(opened, lasted=timedelta(hours=26, minutes=5)).body
+        'data is over after 1 day 2 hours; it was: column x is gone'
+    """
+    after = f" after {in_words(lasted)}" if lasted > timedelta(0) else ""
+    body = f"{opened.cause} is over{after}; it was: {opened.body.splitlines()[0]}"
     return Message(
         opened.model, opened.cause, opened.tier, f"[resolved] {opened.model}: {opened.cause}",
         _linked(body, link), opened.key, link, ends=True,
     )  # fmt: skip
 
 
+def in_words(length: timedelta) -> str:
+    """Return a length of time in its two largest units.
+
+    Example:
+        >>> in_words(timedelta(minutes=200)), in_words(timedelta(days=9)), in_words(timedelta(seconds=20))
+        ('3 hours 20 minutes', '9 days', 'less than a minute')
+    """
+    minutes = int(length.total_seconds() // 60)
+    counts = {"day": minutes // 1440, "hour": minutes // 60 % 24, "minute": minutes % 60}
+    units = list(counts)
+    first = next((unit for unit in units if counts[unit]), None)
+    if first is None:
+        return "less than a minute"
+    shown = units[units.index(first) : units.index(first) + 2]
+    return " ".join(f"{counts[one]} {one}{'s' * (counts[one] > 1)}" for one in shown if counts[one])
+
+
 def _todo(cause: str) -> str:
     # Each version that waits is an incident of its own, "approval v7"; what to do is the same.
-    return _TODO.get("approval" if cause.startswith("approval") else cause, _TODO_ELSE)
+    kind = next((kind for kind in _TODO if cause == kind or cause.startswith((f"{kind} ", f"{kind}:"))), "")
+    return _TODO.get(kind, _TODO_ELSE)
 
 
 def _linked(body: str, link: str) -> str:

@@ -163,3 +163,23 @@ def _who(marked: str) -> str:
         return ""
     who, at, _ = head.rpartition("@")  # up to the last @ of a database URL: a password may hold a slash
     return who if at and ("@" in authority or ":" in authority) else ""
+
+
+def without_secrets(url: str) -> str:
+    """Return the URL; one with a literal secret is refused, since Prefect keeps parameters in clear.
+
+    Raises:
+        ValueError: naming what is wrong, as pydantic collects it.
+    """
+    if what := literal_secret(url):
+        raise ValueError(f"{what} stands in it; write ${{NAME}} or ${{block:secret/name}} there instead")
+    known_placeholders(url)
+    return url
+
+
+def known_placeholders(text: str) -> None:
+    """Return nothing when every `${…}` in the text is one that can be filled."""
+    try:
+        placeholders(text)
+    except SpecError as err:  # pydantic collects only ValueErrors
+        raise ValueError(f"no {err.found.removeprefix('source with ')}; write {err.expected}") from None

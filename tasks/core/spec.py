@@ -10,13 +10,13 @@ from tasks.core.errors import SpecError
 from tasks.core.evaluation.metrics import check_metric
 from tasks.core.spec_alerts import Alerts
 from tasks.core.spec_gate import Gate
+from tasks.core.spec_label import Label
 from tasks.core.spec_parts import (
     ColumnRule,
     Contract,
     Drift,
     Estimator,
     Features,
-    Label,
     Part,
     Performance,
     Retrain,

@@ -54,30 +54,6 @@ def at(position: int, description: str, **more: Any) -> dict[str, Any]:  # Any: 
     return {"description": description, "json_schema_extra": {"position": position}, **more}
 
 
-class LabelSource(Part):
-    """Where labels come from, when it is not where the rows come from."""
-
-    url: str = Field(**at(0, "A SQLAlchemy URL; or path, glob, s3://, https:// of Parquet or CSV."))
-    table: str | None = Field(None, **at(1, "Table, for a database."))
-    key: Column = Field(**at(2, "Column with the key of the row, or the id of the prediction (`by`)."))
-    column: Column = Field(**at(3, "Column with the label."))
-    timestamp: Column | None = Field(None, **at(4, "Column that tells when the label became known."))
-    by: Literal["key", "prediction_id"] = Field("key", **at(5, "What the key column holds."))
-
-
-class Label(Part):
-    """What is predicted, and how long until it is known."""
-
-    column: Column = Field(**at(0, "Column to predict."))
-    maturity: Duration = Field("0d", **at(1, "How long after the event its label counts as known."))
-    positive: Scalar | None = Field(
-        None, **at(2, "The positive class of a binary label; default: the larger one.")
-    )
-    source: LabelSource | None = Field(
-        None, **at(3, "Where labels come from; default: from the source of the rows.")
-    )
-
-
 class Features(Part):
     """The columns a model may look at."""
 

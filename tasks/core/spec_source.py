@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.core.errors import SpecError
-from tasks.core.placeholders import NO_LITERAL_PASSWORD, literal_secret, placeholders
-from tasks.core.spec_parts import Column, Duration, Part, Scalar, at, texts_of
+from tasks.core.placeholders import NO_LITERAL_PASSWORD, known_placeholders, without_secrets
+from tasks.core.spec_parts import (
+    Column,
+    Duration,
+    Part,
+    Scalar,
+    at,
+    texts_of,
+)
 
 
 class Source(Part):
@@ -47,17 +53,13 @@ class Source(Part):
     @field_validator("url")
     @classmethod
     def _without_secrets(cls, url: str) -> str:
-        """Refuse a literal secret: Prefect keeps parameters in clear, for everybody to read."""
-        if what := literal_secret(url):
-            raise ValueError(f"{what} stands in it; write ${{NAME}} or ${{block:secret/name}} there instead")
-        _known(url)
-        return url
+        return without_secrets(url)
 
     @field_validator("parameters")
     @classmethod
     def _known_parameters(cls, parameters: dict[str, Scalar]) -> dict[str, Scalar]:
         for text in texts_of(list(parameters.values())):
-            _known(text)
+            known_placeholders(text)
         return parameters
 
     @model_validator(mode="after")
@@ -68,10 +70,3 @@ class Source(Part):
         if is_sql and not (self.table or self.query):
             raise ValueError("a SQL source needs table or query")
         return self
-
-
-def _known(text: str) -> None:
-    try:
-        placeholders(text)
-    except SpecError as err:  # pydantic collects only ValueErrors
-        raise ValueError(f"no {err.found.removeprefix('source with ')}; write {err.expected}") from None

@@ -32,7 +32,8 @@ BLOCKS = {
     "twilio": "twilio-sms",
     "email": "email",
 }
-_PAGERS = {"pager-duty-webhook", "opsgenie-webhook", "twilio-sms"}
+_CLOSING = {"pager-duty-webhook", "opsgenie-webhook"}
+_PAGERS = {*_CLOSING, "twilio-sms"}
 # Blocks that tell several receivers and fail as a whole when one of them failed: told one by one.
 _SEVERAL = {
     "twilio-sms": "to_phone_numbers",
@@ -50,6 +51,16 @@ def wakes(channel: str) -> bool:
         (True, False)
     """
     return _slug(channel) in _PAGERS
+
+
+def closes(channel: str) -> bool:
+    """Return True when this channel opens and closes incidents of its own, by key; closing wakes nobody.
+
+    Example:
+        >>> closes("opsgenie/ops"), closes("twilio/ops")
+        (True, False)
+    """
+    return _slug(channel) in _CLOSING
 
 
 def send(channel: str, message: Message) -> None:

@@ -15,7 +15,9 @@ from tasks.core.window import Window, utc
 from tasks.store.engine import reading, writing
 from tasks.store.schema import checks, feature_checks, plain
 
-Kind = Literal["drift", "performance", "data"]
+Kind = Literal[
+    "drift", "performance", "data", "labels", "service", "predictions", "slices", "budget", "freshness"
+]
 
 
 @dataclass(frozen=True)

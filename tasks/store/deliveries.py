@@ -29,6 +29,7 @@ NO_ANSWER = "no answer in time"
 GIVEN_UP = "given up"
 _ALERT, _OPEN, _RESOLVED = "alert:", ":open", ":resolved"
 _LONGEST_ERROR = 300
+_LOUDER = "told in a louder tier instead"
 _OVER = "the incident was over before this channel was told of it"
 _UNSURE = "the incident was over, and nobody knows whether this arrived"
 
@@ -59,14 +60,14 @@ class Delivery:
         return self.done_at is None and self.tries > 0 and self.error in {None, NO_ANSWER}
 
 
-def opened(alert_id: int) -> str:
-    """Return the topic of the message that opens this incident."""
-    return f"{_ALERT}{alert_id}{_OPEN}"
+def opened(alert_id: int, louder: str = "") -> str:
+    """Return the topic of the message that opens this incident, or tells of it again in a louder tier."""
+    return f"{_ALERT}{alert_id}{':' + louder if louder else ''}{_OPEN}"
 
 
-def resolved(alert_id: int) -> str:
-    """Return the topic of the message that ends this incident."""
-    return f"{_ALERT}{alert_id}{_RESOLVED}"
+def resolved(alert_id: int, louder: str = "") -> str:
+    """Return the topic of the message that ends this incident for who got that of `opened`."""
+    return opened(alert_id, louder).removesuffix(_OPEN) + _RESOLVED
 
 
 def begins_incident(row: Delivery) -> bool:
@@ -183,18 +184,33 @@ def readdress(engine: Engine, row: Delivery, channels: Collection[str], now: dat
         return True
 
 
-def end_opening(connection: Connection, alert_id: int, now: datetime) -> list[Delivery]:
+def end_opening(connection: Connection, alert_id: int, now: datetime, *, louder: str = "") -> list[Delivery]:
     """Return the openings of this incident that arrived or may still arrive; those that wait are dropped.
 
     Within the caller's transaction, which holds the lock `deliveries:<model>`.
     """
     told = []
-    for row in rows_about(connection, [opened(alert_id)]):
+    for row in rows_about(connection, [opened(alert_id, louder)]):
         if row.delivered or row.may_have_arrived:
             told.append(row)
         elif row.done_at is None:
             _end(connection, row, now, _OVER)
     return told
+
+
+def supersede(connection: Connection, alert_id: int, channels: Collection[str], now: datetime) -> None:
+    """Drop openings of the incident that nobody tried to send yet, on channels that are told it louder."""
+    waits = (deliveries.c.done_at.is_(None), deliveries.c.tries == 0, deliveries.c.topic == opened(alert_id))
+    mine = deliveries.update().where(*waits, deliveries.c.channel.in_(list(channels)))
+    connection.execute(mine.values(done_at=now, error=_LOUDER))
+
+
+def hold(engine: Engine, until: Collection[tuple[Delivery, datetime]]) -> None:
+    """Let rows that wait do so until then, save for those that somebody claimed since they were read."""
+    if until:
+        with writing(engine) as connection:
+            for row, moment in until:
+                connection.execute(_as_seen(row).values(next_at=moment))
 
 
 def postpone(connection: Connection, topic: str, channel: str, until: datetime) -> None:

@@ -20,9 +20,11 @@ from tasks.core.policy.probation import is_auto_rollback
 from tasks.core.policy.standing import TRAINED
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration, utc
-from tasks.store import checks, ledger
+from tasks.store import checks, ledger, watermarks
+from tasks.store.coverage import unseen_by_training
 from tasks.store.engine import reading
-from tasks.store.schema import labels, predictions
+from tasks.store.labels import standing_labels
+from tasks.store.schema import labels
 
 _REFERENCE_WINDOWS = 6
 _DATA = {"ok": True, "quarantine": True, "block": False}
@@ -73,6 +75,7 @@ def gather(
         performance=_outcomes(engine, spec, "performance", version, moment),
         label_fault=suspected_fault(engine, spec, window, moment),
         new_rows=new_rows,
+        new_labels=_new_labels(engine, spec, champion_trained, moment),
         last_training=max(trained, default=None),
         retrainings=trained,
         champion_trained=champion_trained,
@@ -146,31 +149,16 @@ def around(engine: Engine, spec: ModelSpec, window: Window, as_of: datetime) -> 
 
 
 def label_counts(engine: Engine, model: str, window: Window, as_of: datetime) -> dict[Any, int]:
-    """Return how often each label stands, newest label per row, on the predictions of the window.
+    """Return how often each label stands on the predictions of the window, one label per prediction.
 
     The database counts, so the size of the window does not matter here.
     """
-    later = labels.alias()
-    known = labels.c.known_at <= utc(as_of)
-    newer = sa.exists().where(
-        later.c.model == labels.c.model,
-        later.c.row_key == labels.c.row_key,
-        later.c.known_at <= utc(as_of),
-        sa.or_(
-            later.c.known_at > labels.c.known_at,
-            sa.and_(later.c.known_at == labels.c.known_at, later.c.id > labels.c.id),
-        ),
-    )
+    standing = standing_labels(model, window, as_of=as_of)
     text = sa.cast(labels.c.label, sa.Text)
     query = (
         sa.select(text.label("text"), sa.func.count().label("rows"))
-        .select_from(predictions)
-        .join(
-            labels,
-            sa.and_(labels.c.model == predictions.c.model, labels.c.row_key == predictions.c.row_key),
-        )
-        .where(predictions.c.model == model, predictions.c.event_time >= window.start)
-        .where(predictions.c.event_time < window.end, known, ~newer)
+        .select_from(standing)
+        .join(labels, labels.c.id == standing.c.label_id)
         .group_by(text)
     )
     with reading(engine) as connection:
@@ -184,6 +172,20 @@ def _data(engine: Engine, spec: ModelSpec, as_of: datetime) -> tuple[bool | None
         return None, ""
     said = newest[0].summary.get("sentence") or newest[0].summary.get("reason") or ""
     return _DATA.get(newest[0].outcome), str(said)
+
+
+def _new_labels(engine: Engine, spec: ModelSpec, trained: datetime | None, as_of: datetime) -> int | None:
+    """Return the labels no training has seen; None where the spec does not ask, or nothing was trained."""
+    if spec.retrain.min_new_labels is None:
+        return None
+    maturity = parse_duration(spec.label.maturity)
+    standing = watermarks.get(engine, spec.name)
+    # Without a watermark (a version made elsewhere) the training saw at most what was mature on its day.
+    until = standing.moment if standing else trained - maturity if trained else None
+    if until is None:
+        return None
+    reach = Window.ending(as_of - maturity, spec.window.training)
+    return unseen_by_training(engine, spec.name, reach, trained_until=until, maturity=maturity, as_of=as_of)
 
 
 def _outcomes(

@@ -18,7 +18,7 @@ from tasks.core.window import utc
 from tasks.store.engine import reading, writing
 from tasks.store.schema_versions import api_keys
 
-Role = Literal["predict", "admin"]
+Role = Literal["predict", "label", "admin"]
 PREFIX = "evergreen_"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.kpi.chart import weekly_figure
-from tasks.core.kpi.facts import Facts, Outcome, Trouble
+from tasks.core.kpi.facts import Answered, Facts, Judged, Outcome, Prices, Ran, Trouble
 from tasks.core.kpi.measure import Scorecard, scorecard_of
 from tasks.core.kpi.records import scorecard_markdown
 
@@ -161,3 +162,117 @@ def test_shares_are_shares_and_every_outcome_of_the_time_is_counted_once(
         if kpi.unit == "share" and kpi.value is not None:
             assert 0 <= kpi.value <= 1
         assert (kpi.value is None) or kpi.value >= 0
+
+
+# How fast code reaches service, and how fast a retraining repairs
+
+
+def made_by(decision: str, day: float, version: int, commit: str, committed: float) -> Outcome:
+    return outcome(decision, "promoted", day, version, commit=commit, committed_at=T0 + committed * DAY)
+
+
+def test_a_commit_is_counted_once_for_the_first_version_that_served_it() -> None:
+    rows = (
+        made_by("a", 3, 1, "c1", 1),  # two days
+        made_by("b", 9, 2, "c1", 1),  # new data on old code: no news of the code
+        made_by("c", 12, 3, "c2", 8),  # four days
+        outcome("d", "promoted", 13, 4),  # code that is not known
+    )
+    kpi = next(
+        one for one in scorecard_of(Facts("m", T0, T0 + 28 * DAY, rows)).kpis if one.key == "commit_lead"
+    )
+    assert (kpi.value, kpi.cases) == (3 * 86_400, 2)
+    later = scorecard_of(Facts("m", T0 + 8 * DAY, T0 + 28 * DAY, rows))
+    assert later.value("commit_lead") == 4 * 86_400  # c1 was in service before
+
+
+def windows(kind: str, days: str) -> tuple[Judged, ...]:
+    """One window a day from day 1 on: x is bad, o good, a blank is not judged."""
+    return tuple(
+        Judged(kind, T0 + (1 + place) * DAY, mark == "x") for place, mark in enumerate(days) if mark != " "
+    )
+
+
+@pytest.mark.parametrize(
+    ("days", "repaired"),
+    [
+        ("oooxx", 2.0),  # bad since day 4, promoted on day 6
+        ("oxoxx", 4.0),  # one good window does not end it
+        ("xooxx", 2.0),  # two do
+        ("ooooo", None),
+        ("xoooo", None),
+        ("oox  ", 3.0),  # what was not judged does not end it either
+    ],
+)
+def test_a_repair_lasts_from_the_first_bad_window_of_the_stretch_to_the_promotion(
+    days: str, repaired: float | None
+) -> None:
+    rows = (outcome("a", "promoted", 0, 1), outcome("b", "promoted", 6, 2))
+    facts = Facts("m", T0, T0 + 28 * DAY, rows, judged=windows("performance", days))
+    found = scorecard_of(facts).value("retraining_repair")
+    assert found == (None if repaired is None else repaired * 86_400)
+
+
+def test_a_first_version_repairs_nothing_and_a_bad_stretch_belongs_to_one_promotion() -> None:
+    judged = windows("drift", "xxoo") + windows("performance", " xxxx")
+    rows = (outcome("a", "promoted", 2.5, 1), outcome("b", "promoted", 6, 2), outcome("c", "promoted", 8, 3))
+    card = scorecard_of(Facts("m", T0, T0 + 28 * DAY, rows, judged=judged))
+    (kpi,) = [one for one in card.kpis if one.key == "retraining_repair"]
+    assert (kpi.value, kpi.cases) == (3 * 86_400, 1)  # bad since day 3, after the first began to serve
+
+
+# Money
+
+PRICES = Prices("EUR", 10.0, 5.0, 365.25 / 12, {("1", "1"): 3.0, ("0", "1"): -1.0})
+ANSWERS = (
+    Answered(1, "1", "1", 10),
+    Answered(1, "0", "1", 4),
+    Answered(2, "1", "1", 20),
+    Answered(2, "1", "0", 7),  # no worth is named: 0
+)
+
+
+def money(**over: Any) -> dict[str, float | None]:
+    known: dict[str, Any] = {
+        "runs": (
+            Ran("retrain", T0 + DAY, 1800.0),
+            Ran("monitor", T0 + 2 * DAY, 1800.0),
+            Ran("x", T0 - DAY, 9e9),
+        ),
+        "answered": ANSWERS,
+        "gains": {2: 0.5},
+        "prices": PRICES,
+        **over,
+    }
+    rows = known.pop("outcomes", (outcome("t1", "promoted", 1, 1), outcome("t2", "promoted", 2, 2)))
+    card = scorecard_of(Facts("m", T0, T0 + 28 * DAY, rows, **known))
+    return {
+        one.key: one.value for one in card.kpis if one.key in ("run_time", "cost", "worth", "gain", "roi")
+    }
+
+
+def test_cost_worth_gain_and_return_are_what_one_counts_by_hand() -> None:
+    found = money()
+    assert found["run_time"] == 3600
+    assert found["cost"] == pytest.approx(1 * 10 + 2 * 5 + 28)
+    assert found["worth"] == 10 * 3 - 4 * 1 + 20 * 3
+    assert found["gain"] == 27 * 0.5  # of version 2 only: the first was better than nothing known
+    assert found["roi"] == pytest.approx((13.5 - 48) / 48)
+
+
+def test_money_that_nobody_priced_is_left_out_and_what_is_not_known_is_no_zero() -> None:
+    assert money(prices=Prices()) == {"run_time": 3600}
+    assert set(money(prices=Prices("EUR", 10.0))) == {"run_time", "cost"}
+    nothing = money(runs=(), answered=(), gains={}, outcomes=())
+    assert nothing == {"run_time": None, "cost": None, "worth": None, "gain": None, "roi": None}
+    assert money(gains={})["roi"] is None  # never compared in money: no return is claimed
+
+
+def test_a_return_names_what_it_assumes() -> None:
+    card = scorecard_of(
+        Facts("m", T0, T0 + 28 * DAY, HISTORY, answered=ANSWERS, gains={2: 0.5}, prices=PRICES)
+    )
+    meanings = {one.key: one.meaning for one in card.kpis}
+    assert "assumes that the gain the gate measured lasted" in meanings["gain"]
+    assert "only the gain" in meanings["roi"]
+    assert "EUR" in scorecard_markdown(card)

@@ -17,6 +17,7 @@ from tasks.core.policy.decision import (
     decision_id,
     wanted_cause,
 )
+from tasks.core.policy.tiers import incident_of, over
 from tasks.core.window import Window
 from tests.make import make_spec
 
@@ -202,6 +203,49 @@ def test_every_wish_to_train_passes_the_guards(wish: dict[str, object], facts: d
     assert found.cause == wanted_cause(evidence(**wish), SPEC)
     assert found.escalate == ("futility" in guards)
     assert len(found.reasons) == 1 + len(guards)
+
+
+LABELS = make_spec(
+    window={"training": "28d", "check": "7d"},
+    retrain={"min_new_rows": 100, "min_new_labels": 500, "max_age": "60d", "cooldown": "12h"},
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind", "cause"),
+    [
+        ({"new_labels": 500}, "TRAIN", "new_labels"),
+        ({"new_labels": 499}, "SKIP", "none"),
+        ({"new_labels": None}, "SKIP", "none"),
+        ({"new_labels": 500, "data_ok": False}, "BLOCK", "data"),
+        ({"new_labels": 500, "label_fault": "x"}, "BLOCK", "labels"),
+        ({"new_labels": 500, "has_champion": False}, "TRAIN", "first"),
+        ({"new_labels": 500, "performance": checks("ooodd")}, "TRAIN", "decay"),
+        ({"new_labels": 500, "drift": checks("oooodd"), "performance": ()}, "TRAIN", "drift"),
+        ({"new_labels": 500, "champion_trained": T0 - 90 * DAY}, "TRAIN", "new_labels"),
+        ({"new_labels": 499, "champion_trained": T0 - 90 * DAY}, "TRAIN", "age"),
+        ({"new_labels": 500, "drift": checks("oooood")}, "TRAIN", "new_labels"),
+    ],
+)
+def test_new_labels_come_after_what_is_wrong_and_before_age(
+    facts: dict[str, object], kind: str, cause: str
+) -> None:
+    found = decide(evidence(**facts), LABELS)
+    assert (found.kind, found.cause) == (kind, cause)
+    assert decide(evidence(new_labels=10**9), SPEC).cause == "none", "where nobody asks for it"
+
+
+def test_new_labels_pass_the_guards_and_are_told_as_information() -> None:
+    wish = evidence(new_labels=700)
+    found = decide(wish, LABELS)
+    assert found.reasons == ("700 labels have matured since the last training, 500 are enough",)
+    assert (found.window, cause_of(found.id)) == (week(5), "new_labels")
+    assert wanted_cause(wish, LABELS) == "new_labels"
+    assert incident_of(found) == ("new_labels", "info")
+    assert "new_labels" not in over(found)
+    assert "new_labels" in over(decide(evidence(), LABELS))
+    held = decide(replace(wish, new_rows=3, futile=2, last_training=wish.as_of), LABELS)
+    assert (held.kind, held.guards, held.escalate) == ("SKIP", ("new_rows", "cooldown", "futility"), True)
 
 
 def test_a_budget_of_nothing_never_trains() -> None:

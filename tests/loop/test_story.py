@@ -1,4 +1,4 @@
-"""The whole story: live traffic, labels later, decay, retraining, promotion; the app serves the new version."""
+"""The whole story: live traffic, labels later, decay, retraining, and the app serves the new version."""
 
 from __future__ import annotations
 

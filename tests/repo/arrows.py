@@ -23,7 +23,7 @@ PARTS = {
     "tasks.fetch": ("tasks.sources",),  # one file per kind of source
     "tasks.validate": ("tasks.sources",),  # a first contract is inferred from a sample of the source
     "tasks.score": ("tasks.scoring",),  # where answers go besides the log
-    "tasks.scoring": ("tasks.sources",),  # a table of the source's own database
+    "tasks.labels": ("tasks.sources",),  # labels may have a source of their own
     "tasks.cli": ("tasks.specfile",),  # the command line reads the file that holds the spec
     "tasks.replay.show": ("tasks.replay.stage",),  # what a replay prints of its stage
     "tasks.replay.story": ("tasks.replay.stage",),  # what a replay tells of its stage
@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tasks.log": ("tasks.core",),
     "tasks.clock": ("tasks.core",),
     "tasks.sources": (*SHARED, "tasks.sources"),
-    "tasks.scoring": (*SHARED, "tasks.scoring"),
+    "tasks.scoring": (*SHARED, "tasks.scoring", "tasks.sources"),  # answers may go to the source's database
     "tasks.launching": (*SHARED, "tasks.launching"),
     "tasks.messages": (*SHARED, "tasks.messages"),
     "tasks.versions": (*SHARED, "tasks.versions"),

@@ -47,7 +47,8 @@ def test_a_bench_explains_itself(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "option"), [("bench.gate", "--repetitions"), ("bench.registration", "--rows")]
+    ("module", "option"),
+    [("bench.gate", "--repetitions"), ("bench.registration", "--rows"), ("bench.serving", "--connections")],
 )
 def test_a_bench_without_peers_explains_itself(module: str, option: str) -> None:
     done = run("-m", module, "--help")

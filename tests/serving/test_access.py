@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import SQLAlchemyError
 
 from serving import __main__ as command
@@ -38,7 +39,7 @@ def given(guarded: Settings) -> dict[str, str]:
     engine = open_store(guarded)
     made = {
         name: make_key(engine, name, role, at=NOW)
-        for name, role in (("shop", "predict"), ("ann", "admin"), ("old", "admin"))
+        for name, role in (("shop", "predict"), ("lab", "label"), ("ann", "admin"), ("old", "admin"))
     }
     revoke_key(engine, "old", at=NOW)
     return {**made, "stranger": "evergreen_" + "x" * 43}
@@ -62,25 +63,75 @@ def client(app: FastAPI) -> Iterator[httpx.Client]:
         yield client
 
 
-def paths_of(app: FastAPI) -> list[str]:
-    return [route.path.replace("{model}", "churn") for route in app.routes if isinstance(route, APIRoute)]
+ALLOWED = {
+    "shop": {
+        ("POST", "/predict/{model}"),
+        *(("GET", path) for path in ("/models", "/ready", "/docs", "/openapi.json")),
+    },
+    "lab": {("POST", "/labels/{model}")},
+}
+"""What keys that are no admin's may ask for; a route that is not here is closed to them by default."""
 
 
-@pytest.mark.parametrize("way", ["nothing", "stranger", "old", "empty", "garbage"])
+def ways_of(app: FastAPI) -> list[tuple[str, str]]:
+    """Return method and path of every route, those of included routers as well."""
+    found = []
+    for route in iter_route_contexts(app.routes):
+        assert route.path, "a route without a path: is it asked for a key?"
+        found += [(method, route.path) for method in sorted(route.methods or {"GET"}) if method != "HEAD"]
+    return found
+
+
+def test_all_routes_are_found_however_they_were_added(app: FastAPI) -> None:
+    found = set(ways_of(app))
+    assert {
+        ("GET", "/tomorrow"),
+        ("POST", "/predict/{model}"),
+        ("GET", "/metrics"),
+        ("GET", "/docs"),
+    } <= found
+    assert {("GET", "/explain/{model}/{prediction_id:path}"), ("GET", "/openapi.json")} <= found
+
+
+def asked(client: httpx.Client, way: tuple[str, str], headers: dict[str, str | bytes]) -> int:
+    path = re.sub(r"\{[^}]*\}", "churn", way[1])
+    return client.request(way[0], path, headers=headers, content=b"").status_code
+
+
+@pytest.mark.parametrize("way", ["nothing", "stranger", "old", "empty", "garbage", "half", "twice"])
 def test_every_route_but_health_is_closed_to_those_without_a_good_key(
     app: FastAPI, client: httpx.Client, given: dict[str, str], way: str
 ) -> None:
-    values = {"empty": "", "garbage": "é\xff" * 3, **given}
-    headers = {} if way == "nothing" else {"X-API-Key": values[way].encode("latin-1")}
-    found = {path: client.get(path, headers=headers).status_code for path in [*paths_of(app), "/docs", "/no"]}
-    assert found.pop("/health") == 200
+    half = given["ann"][:-1]
+    values = {"empty": "", "garbage": "é\xff" * 3, "half": half, "twice": f"{given['ann']},{half}", **given}
+    headers: dict[str, str | bytes] = {} if way == "nothing" else {"X-API-Key": values[way].encode("latin-1")}
+    found = {one: asked(client, one, headers) for one in [*ways_of(app), ("GET", "/docs"), ("GET", "/no")]}
+    assert found.pop(("GET", "/health")) == 200
     assert set(found.values()) == {401}, found
-    assert "/tomorrow" in found
+
+
+@pytest.mark.parametrize("name", ["shop", "lab"])
+def test_every_route_is_closed_to_a_role_that_it_is_not_for(
+    app: FastAPI, client: httpx.Client, given: dict[str, str], name: str
+) -> None:
+    headers: dict[str, str | bytes] = {"X-API-Key": given[name]}
+    for way in ways_of(app):
+        status = asked(client, way, headers)
+        if way == ("GET", "/health"):
+            assert status == 200
+        elif way in ALLOWED[name]:
+            assert status not in (401, 403), (way, status)
+        else:
+            assert status == 403, (way, status)
+    for way in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert asked(client, (way, "/models"), headers) in (403, 405)
+        assert asked(client, (way, "/metrics"), headers) == 403
 
 
 def test_a_key_may_do_what_its_role_may_and_no_more(client: httpx.Client, given: dict[str, str]) -> None:
-    def status(path: str, name: str) -> int:
-        return client.get(path, headers={"Authorization": f"Bearer {given[name]}"}).status_code
+    def status(path: str, name: str, method: str = "GET") -> int:
+        headers = {"Authorization": f"Bearer {given[name]}"}
+        return client.request(method, path, headers=headers).status_code
 
     assert status("/models", "shop") == 200
     assert status("/tomorrow", "shop") == 403
@@ -88,6 +139,25 @@ def test_a_key_may_do_what_its_role_may_and_no_more(client: httpx.Client, given:
     assert status("/models", "ann") == 200
     assert status("/tomorrow", "ann") == 200
     assert status("/no-such-page", "ann") == 404
+    assert status("/models", "lab") == 403
+    assert status("/predict/churn", "lab", "POST") == 403
+
+
+def test_below_its_own_pages_a_key_hears_that_there_are_none(
+    client: httpx.Client, given: dict[str, str]
+) -> None:
+    def status(method: str, path: str, name: str) -> int:
+        return client.request(method, path, headers={"X-API-Key": given[name]}).status_code
+
+    assert status("POST", "/predict/nobody", "shop") == 404
+    assert status("POST", "/predict/churn/x", "shop") == 404
+    assert status("POST", "/predict/", "shop") == 404
+    assert status("POST", "/labels/churn/x", "lab") == 404
+    assert status("POST", "/labels/churn/x", "shop") == 403
+    told = client.get("/predict/churn", headers={"X-API-Key": given["shop"]})
+    assert (told.status_code, told.headers["allow"]) == (405, "POST")
+    assert status("GET", "/predict/..%2fmetrics", "shop") in (404, 405)
+    assert status("GET", "/models%0a", "shop") == 403
 
 
 def test_a_revoked_key_ends_within_the_look(
@@ -177,3 +247,31 @@ def test_a_key_without_a_proper_name_or_role_is_not_made(place: Settings, name: 
     with pytest.raises(SpecError):
         make_key(open_store(place), name, role, at=NOW)
     assert all_keys(open_store(place)) == []
+
+
+def test_a_person_gives_the_key_as_a_password_for_pages_and_for_nothing_else(
+    client: httpx.Client, given: dict[str, str]
+) -> None:
+    asks = client.get("/dashboard", follow_redirects=False)
+    assert (asks.status_code, asks.headers["WWW-Authenticate"].partition(" ")[0]) == (401, "Basic")
+    for name, status in (("ann", 200), ("shop", 403), ("old", 401), ("stranger", 401)):
+        told = client.get("/dashboard", auth=("anybody", given[name]), follow_redirects=True)
+        assert told.status_code in ({200, 404} if status == 200 else {status}), (name, told.text)
+    # A browser sends a password it knows with any request that some page makes: only pages take it.
+    assert client.get("/metrics", auth=("ann", given["ann"])).status_code == 401
+    assert client.get("/models").headers["WWW-Authenticate"] == "Bearer"
+    for garbage in ("Basic", "Basic x", "Basic " + "A" * 9, "Basic é"):
+        headers: dict[str, str | bytes] = {"Authorization": garbage.encode("latin-1")}
+        assert client.get("/dashboard", headers=headers).status_code == 401
+
+
+def test_the_models_of_a_file_are_served_and_a_file_without_one_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text("definitions: {models: {a: {name: churn}, b: {name: price}}}")
+    assert command._models_in(file) == ["churn", "price"]
+    for text in ("definitions: {}", "a: [", "- 1"):
+        file.write_text(text)
+        assert command.main(["--config", str(file)]) == 2
+    assert "definitions.models" in capsys.readouterr().err

@@ -129,12 +129,14 @@ def test_a_wrong_row_is_refused_with_its_field_and_without_its_value(
     ],
 )  # fmt: skip
 def test_a_body_that_is_none_is_refused(client: httpx.Client, body: bytes) -> None:
-    assert client.post("/predict/churn", content=body).status_code == 422
+    headers = {"Content-Type": "application/json"}
+    assert client.post("/predict/churn", content=body, headers=headers).status_code == 422
 
 
 def test_too_many_rows_and_too_many_bytes_are_refused(client: httpx.Client) -> None:
     asked(client, *[ROW] * (MOST_ROWS + 1), status=422)
-    given = client.post("/predict/churn", content=b" " * (MOST_BYTES + 1))
+    headers = {"Content-Type": "application/json"}
+    given = client.post("/predict/churn", content=b" " * (MOST_BYTES + 1), headers=headers)
     assert given.status_code == 413
 
 
@@ -168,14 +170,15 @@ def test_a_promotion_is_served_at_the_next_look_and_a_broken_version_never(
         assert holder.refresh()
         assert client.get("/models").json()[0] | {"digest": ""} == {
             "model": "churn", "version": 3, "digest": "", "promise": 0.8, "metric": "roc_auc", "trouble": "",
+                "warning": "", "rollout": None,
         }  # fmt: skip
 
 
 def test_what_cannot_be_kept_is_not_answered(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
+    def full(*_: object, **__: object) -> int:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("serving.record.insert_new", full)
+    monkeypatch.setattr("serving.record.Recorder._insert", full)
     told = asked(client, ROW, status=503)["detail"]
     assert "prediction log that cannot be written (OSError)" in told
     monkeypatch.undo()

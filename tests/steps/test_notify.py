@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks import notify
 from tasks.clock import now_or
 from tasks.messages import deliver
+from tasks.messages.voice import run_page
 from tasks.notify import Delivered, Told, deliver_pending, settle, tell
 from tasks.settings import Settings
 from tasks.store import alerts, deliveries
@@ -144,13 +144,13 @@ def test_a_message_links_to_the_page_of_its_run_unless_that_holds_a_password(mon
     from prefect.context import FlowRunContext
     from prefect.settings import PREFECT_UI_URL, temporary_settings
 
-    assert notify._run_page() == "", "there is no run"
+    assert run_page() == "", "there is no run"
     run = SimpleNamespace(flow_run=SimpleNamespace(id="0a1b"))
     monkeypatch.setattr(FlowRunContext, "get", classmethod(lambda cls: run))
     found = []
     for address in ("https://ui.test", "https://ann:secret@ui.test"):
         with temporary_settings({PREFECT_UI_URL: address}):
-            found.append(notify._run_page())
+            found.append(run_page())
     assert found == ["https://ui.test/runs/flow-run/0a1b", ""]
 
 

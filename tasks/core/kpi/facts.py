@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,8 @@ class Outcome:
 
     `at` is the moment it counts for. `asked_at` and `moved_at` are moments by the clock: when the decision
     behind it was written down, and when its version began to serve; None where that is not on record.
-    `data_end` is the end of the window its version was trained on, None where it moved nothing.
+    `data_end` is the end of the window its version was trained on, None where it moved nothing. `commit` is
+    the code its version was made by and `committed_at` when that was written; None where that is not known.
     """
 
     decision_id: str
@@ -32,6 +33,8 @@ class Outcome:
     asked_at: datetime | None = None
     moved_at: datetime | None = None
     data_end: datetime | None = None
+    commit: str | None = None
+    committed_at: datetime | None = None
 
     @property
     def is_training(self) -> bool:
@@ -47,6 +50,7 @@ class Trouble:
     tier: str
     opened_at: datetime
     resolved_at: datetime | None = None
+    message: str = ""
 
     @property
     def is_failure(self) -> bool:
@@ -55,14 +59,67 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """A window in which the score (`performance`) or the inputs (`drift`) were judged, by its end."""
+
+    kind: str
+    end: datetime
+    is_bad: bool
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run of a flow that came to an end: when it counts for, and how long it took in seconds."""
+
+    flow: str
+    at: datetime
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How many labelled predictions of one version were answered so; `label` and `prediction` as text."""
+
+    version: int
+    label: str
+    prediction: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What the spec says of money: what runs cost, and the worth of an answer by (label, prediction)."""
+
+    currency: str = ""
+    per_hour: float = 0.0
+    per_retraining: float = 0.0
+    per_month: float = 0.0
+    worth: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def any_cost(self) -> bool:
+        """Whether anything has a price at all."""
+        return self.per_hour > 0 or self.per_retraining > 0 or self.per_month > 0
+
+
+@dataclass(frozen=True)
 class Facts:
-    """Everything on record about one model up to `until`, oldest first, and from when on to count it."""
+    """Everything on record about one model up to `until`, oldest first, and from when on to count it.
+
+    `answered` counts the labelled predictions of events between `since` and `until`. `gains` is what an
+    answer of a version was worth beyond one of the version before it, on the rows both were judged on.
+    """
 
     model: str
     since: datetime
     until: datetime
     outcomes: tuple[Outcome, ...] = ()
     troubles: tuple[Trouble, ...] = ()
+    judged: tuple[Judged, ...] = ()
+    runs: tuple[Ran, ...] = ()
+    answered: tuple[Answered, ...] = ()
+    gains: Mapping[int, float] = field(default_factory=dict)
+    prices: Prices = Prices()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "since", utc(self.since))

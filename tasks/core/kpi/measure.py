@@ -8,46 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Literal
 
 from tasks.core.kpi.facts import Facts, Outcome, Trouble
+from tasks.core.kpi.indicator import Kpi, median_of, share_of
+from tasks.core.kpi.money import money_of
+from tasks.core.kpi.speed import commit_lead, retraining_repair
 from tasks.core.policy.approval import SILENCE, approval_id
-
-Unit = Literal["per week", "share", "seconds"]
 
 LEAST_DAYS = 7.0
 """History that a rate per week needs; our choice: less than one week would be multiplied up."""
-_HOUR, _DAY = 3600.0, 86_400.0
-
-
-@dataclass(frozen=True)
-class Kpi:
-    """One indicator: `value` is None where it cannot be told; `cases` is how many it rests on.
-
-    `share` is 0..1, times are in seconds, `meaning` says how it was counted.
-    """
-
-    key: str
-    title: str
-    value: float | None
-    unit: Unit
-    cases: int
-    meaning: str
-
-    def shown(self) -> str:
-        """Return the value as one reads it.
-
-        Example:
-            >>> Kpi("a", "A", 0.25, "share", 4, "").shown(), Kpi("b", "B", 5400.0, "seconds", 1, "").shown()
-            ('25 %', '1.5 h')
-            >>> Kpi("c", "C", None, "share", 0, "").shown()
-            'not enough history'
-        """
-        if self.value is None:
-            return "not enough history"
-        if self.unit == "share":
-            return f"{100 * self.value:.0f} %"
-        return f"{self.value:.2g} per week" if self.unit == "per week" else span(self.value)
 
 
 @dataclass(frozen=True)
@@ -101,25 +70,15 @@ def scorecard_of(facts: Facts) -> Scorecard:
             _failed(promoted, facts.outcomes),
             _lead(promoted),
             _freshness(promoted),
+            commit_lead(facts),
             _ruling(outcomes, facts.outcomes),
             _repair(facts),
+            retraining_repair(facts),
+            *money_of(facts),
         ),
         actions=tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
         repairs=_repairs(facts),
     )
-
-
-def span(seconds: float) -> str:
-    """Return a length of time in the unit one would use.
-
-    Example:
-        >>> span(42), span(90), span(7200), span(200000)
-        ('42 s', '1.5 min', '2 h', '2.3 d')
-    """
-    for unit, size in (("d", _DAY), ("h", _HOUR), ("min", 60.0)):
-        if abs(seconds) >= size:
-            return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _rate(facts: Facts, cases: Sequence[Outcome], key: str, title: str, meaning: str) -> Kpi:
@@ -132,12 +91,12 @@ def _rate(facts: Facts, cases: Sequence[Outcome], key: str, title: str, meaning:
 def _cadence(trained: Sequence[Outcome]) -> Kpi:
     times = sorted(one.at for one in trained)
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
-    return _median("cadence", "Time between retrainings", gaps, "median time from one training to the next")
+    return median_of("cadence", "Time between retrainings", gaps, "median time from one training to the next")
 
 
 def _automated(promoted: Sequence[Outcome]) -> Kpi:
     alone = sum(one.actor == "gate" for one in promoted)
-    return _share("automated", "Promoted by the gate alone", alone, len(promoted), "of all promotions")
+    return share_of("automated", "Promoted by the gate alone", alone, len(promoted), "of all promotions")
 
 
 def _futile(trained: Sequence[Outcome], everything: Sequence[Outcome]) -> Kpi:
@@ -149,7 +108,7 @@ def _futile(trained: Sequence[Outcome], everything: Sequence[Outcome]) -> Kpi:
         if one.action != "waiting" or one.version in served or approval_id(one.version or 0) in ruled
     ]
     vain = sum(one.action != "promoted" and one.version not in served for one in settled)
-    return _share(
+    return share_of(
         "futile", "Futile retrainings", vain, len(settled), "trained, and the challenger never served"
     )
 
@@ -160,7 +119,7 @@ def _failed(promoted: Sequence[Outcome], everything: Sequence[Outcome]) -> Kpi:
         if back.action == "rolled_back":
             of = [one for one in promoted if one.version == back.from_version and one.at <= back.at]
             failed |= {one.decision_id for one in of[-1:]}
-    return _share("rolled_back", "Promotions rolled back", len(failed), len(promoted), "of all promotions")
+    return share_of("rolled_back", "Promotions rolled back", len(failed), len(promoted), "of all promotions")
 
 
 def _lead(promoted: Sequence[Outcome]) -> Kpi:
@@ -170,13 +129,13 @@ def _lead(promoted: Sequence[Outcome]) -> Kpi:
         if one.moved_at and one.asked_at and one.moved_at >= one.asked_at
     ]
     meaning = "median time by the clock from the decision to train to the version serving, waiting included"
-    return _median("lead", "Decision to serving", leads, meaning)
+    return median_of("lead", "Decision to serving", leads, meaning)
 
 
 def _freshness(promoted: Sequence[Outcome]) -> Kpi:
     ages = [(one.at - one.data_end).total_seconds() for one in promoted if one.data_end]
     meaning = "median age of the newest rows of the training window when the version began to serve"
-    return _median("freshness", "Data to serving", ages, meaning)
+    return median_of("freshness", "Data to serving", ages, meaning)
 
 
 def _ruling(outcomes: Sequence[Outcome], everything: Sequence[Outcome]) -> Kpi:
@@ -188,13 +147,13 @@ def _ruling(outcomes: Sequence[Outcome], everything: Sequence[Outcome]) -> Kpi:
         for one in outcomes
         if one.decision_id in since and one.actor != SILENCE
     ]
-    return _median("ruling", "Wait for a person", waited, "median time until a person approved or rejected")
+    return median_of("ruling", "Wait for a person", waited, "median time until a person approved or rejected")
 
 
 def _repair(facts: Facts) -> Kpi:
     broken = [one for one in facts.troubles_counted if one.is_failure]
     meaning = "median length of incidents that have ended, of those where something was broken"
-    return _median("repair", "Time to repair", list(_durations(broken, facts.until)), meaning)
+    return median_of("repair", "Time to repair", list(_durations(broken, facts.until)), meaning)
 
 
 def _repairs(facts: Facts) -> tuple[Repair, ...]:
@@ -214,12 +173,3 @@ def _durations(troubles: Iterable[Trouble], until: datetime) -> Iterable[float]:
     for one in troubles:
         if one.resolved_at is not None and one.resolved_at < until:
             yield (one.resolved_at - one.opened_at).total_seconds()
-
-
-def _median(key: str, title: str, seconds: Sequence[float], meaning: str) -> Kpi:
-    value = statistics.median(seconds) if seconds else None
-    return Kpi(key, title, value, "seconds", len(seconds), meaning)
-
-
-def _share(key: str, title: str, part: int, whole: int, meaning: str) -> Kpi:
-    return Kpi(key, title, part / whole if whole else None, "share", whole, meaning)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.core.kpi.measure import Scorecard, span
+from tasks.core.kpi.indicator import span
+from tasks.core.kpi.measure import Scorecard
 from tasks.core.records.text import said, table
 
 

@@ -6,8 +6,9 @@ The rules, in order; the first that applies names the cause:
 2. no champion yet: train the first;
 3. decay: realised performance is beyond its band in M of the last N windows and in the newest: train;
 4. drift in M of N windows and the newest: skip where performance there is known to be fine, else train;
-5. the champion is older than `retrain.max_age`: train;
-6. otherwise skip.
+5. `retrain.min_new_labels` labels have matured that no training has seen: train;
+6. the champion is older than `retrain.max_age`: train;
+7. otherwise skip.
 
 What drift is estimated to do to the score, without labels, changes none of this: an estimate is blind to
 concept drift, so it may neither clear an alarm nor raise one. It says in the reasons what to expect, and how
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 Kind = Literal["BLOCK", "SKIP", "TRAIN"]
-Cause = Literal["data", "labels", "decay", "drift", "age", "first", "none"]
+Cause = Literal["data", "labels", "decay", "drift", "new_labels", "age", "first", "none"]
 Guard = Literal["new_rows", "cooldown", "budget", "futility"]
 
 _WEEK = timedelta(days=7)
@@ -177,7 +178,7 @@ def _finding(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
         return "BLOCK", "labels", f"suspected labelling fault: {evidence.label_fault or 'see the check'}"
     if not evidence.has_champion:
         return "TRAIN", "first", "no version serves yet"
-    return _by_checks(evidence, spec) or _by_age(evidence, spec)
+    return _by_checks(evidence, spec) or _by_labels(evidence, spec) or _by_age(evidence, spec)
 
 
 def _by_checks(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] | None:
@@ -193,6 +194,13 @@ def _by_checks(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] |
         return "SKIP", "drift", f"{found}; drift does not hurt: performance there is within its band{feared}"
     expected = f"; {_EXPECTED[newest.harm]}: {newest.harm_reason}" if newest.harm in _EXPECTED else ""
     return "TRAIN", "drift", f"{found}; performance there is not known to be fine{expected}"
+
+
+def _by_labels(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] | None:
+    wanted, found = spec.retrain.min_new_labels, evidence.new_labels
+    if wanted is None or found is None or found < wanted:
+        return None
+    return "TRAIN", "new_labels", f"{found} labels have matured since the last training, {wanted} are enough"
 
 
 def _by_age(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
@@ -271,7 +279,7 @@ def _window(cause: Cause, evidence: Evidence, spec: ModelSpec) -> Window:
     if evidence.window is not None:
         return evidence.window
     checked = [check.window for check in (*evidence.drift[-1:], *evidence.performance[-1:])]
-    if checked and cause != "age":
+    if checked and cause not in ("age", "new_labels"):
         return max(checked, key=lambda window: window.end)
     length = parse_duration(spec.window.check)
     return Window.ending(_EPOCH + (evidence.as_of - _EPOCH) // length * length, length)

@@ -48,6 +48,8 @@ class Evidence:
     performance: tuple[CheckOutcome, ...] = ()
     label_fault: str | None = None
     new_rows: int | None = None
+    new_labels: int | None = None
+    """Matured labels of predictions that the last training has not seen; None where nobody asks."""
     last_training: datetime | None = None
     retrainings: tuple[datetime, ...] = ()
     futile: int = 0
@@ -88,6 +90,7 @@ def recorded(evidence: Evidence) -> dict[str, object]:
         "performance": listed(evidence.performance),
         "label_fault": evidence.label_fault,
         "new_rows": evidence.new_rows,
+        "new_labels": evidence.new_labels,
         "last_training": moment(evidence.last_training),
         "retrainings": [moment(value) for value in evidence.retrainings],
         "futile": evidence.futile,

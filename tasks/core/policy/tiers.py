@@ -14,6 +14,7 @@ _TIERS: dict[Cause, Tier] = {
     "labels": "warning",
     "decay": "warning",
     "drift": "info",
+    "new_labels": "info",
     "age": "info",
     "first": "info",
 }
@@ -53,6 +54,7 @@ def over(decision: Decision) -> set[str]:
         "drift": calm,
         HARM: calm or known_fine,
         "first": known.get("has_champion") is True,
+        "new_labels": True,
         "age": True,
         "futility": not decision.escalate and (decision.kind == "TRAIN" or decision.cause == "none"),
     }

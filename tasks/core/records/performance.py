@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tasks.core.evaluation.performance import PerformanceVerdict
+from tasks.core.health.diagnosis import Diagnosis
 from tasks.core.policy.label_shift import Branch, LabelShift
 from tasks.core.records.drawing import interval
 from tasks.core.records.text import fenced, number, said, table, title
@@ -19,8 +20,13 @@ _BRANCHES: dict[Branch, str] = {
 }
 
 
-def performance_markdown(spec: ModelSpec, verdict: PerformanceVerdict) -> str:
-    """Return realised performance, drawn against promise and limit, and how the labels moved."""
+def performance_markdown(
+    spec: ModelSpec, verdict: PerformanceVerdict, *, diagnosis: Diagnosis | None = None
+) -> str:
+    """Return realised performance, drawn against promise and limit, and how the labels moved.
+
+    The diagnosis, where there is one, says what this and everything else that was checked mean together.
+    """
     rows = [
         (f"realised {spec.metric}", number(verdict.value)),
         ("interval", f"{number(verdict.low)} to {number(verdict.high)}"),
@@ -29,6 +35,8 @@ def performance_markdown(spec: ModelSpec, verdict: PerformanceVerdict) -> str:
         ("labelled predictions", f"{verdict.rows:,}"),
     ]
     lines = [title(spec, verdict.outcome), "", said(verdict.reason), ""]
+    if diagnosis is not None:
+        lines += [said(diagnosis.sentence()), ""]
     lines += [*_drawn(verdict), *table(("higher is better", ""), rows)]
     return "\n".join([*lines, *(_labels(verdict.labels) if verdict.labels else [])])
 

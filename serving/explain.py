@@ -1,0 +1,257 @@
+"""`python -m serving.explain REQUEST_ID --model M`: how one answer came about, from inputs to score."""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from serving.answer import masked
+from serving.holder import Served, take
+from serving.request import BadRows
+from serving.scoring import frame_of, one_thread_here
+from serving.walk import Step, walk
+from tasks.core.errors import RegistryError, SpecError, WorkflowError
+from tasks.core.model.bundle import plain
+from tasks.settings import Settings
+from tasks.store import registry
+from tasks.store.asked import Asked, find_asked
+from tasks.store.catalog import is_held
+from tasks.store.engine import open_store
+
+_LONGEST_ID = 500
+
+
+class NotAsked(SpecError):
+    """No such prediction in the log."""
+
+
+class OtherInputs(SpecError):
+    """Values that are not those which were answered."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An answer, retraced. `unknown` are sensitive inputs that the log has hashes of: with any, no steps.
+
+    `reproduces` says whether the version gives the very numbers of the log again; None: that cannot be told.
+    """
+
+    model: str
+    prediction_id: str
+    version: int
+    is_champion: bool
+    served_at: datetime
+    route: str | None
+    prediction: Any  # Any: a label of any type, or a number
+    score: Any  # Any: probabilities, or None
+    inputs: Mapping[str, Any]  # Any: JSON scalars
+    unknown: tuple[str, ...]
+    steps: tuple[Step, ...]
+    again: Any  # Any: as `prediction`
+    again_score: Any  # Any: as `score`
+    reproduces: bool | None
+    says: str
+
+    def as_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return it as JSON; a number that is none (a missing value within the pipeline) is null."""
+        steps = [
+            {"step": one.name, "values": {name: plain(v) for name, v in one.values}} for one in self.steps
+        ]
+        return {**plain({**asdict(self), "steps": []}), "steps": steps}
+
+
+def find(model: str, named: str, settings: Settings) -> Asked:
+    """Return the prediction of this id, or the first of the request of this id.
+
+    Raises:
+        NotAsked: when the database holds none.
+    """
+    is_id = 0 < len(named) <= _LONGEST_ID and named.isprintable()  # no half character, no NUL
+    asked = find_asked(open_store(settings), model, named) if is_id else None
+    if asked is None:
+        raise NotAsked(
+            "no prediction of this id in the database",
+            "the id of a prediction (REQUEST/INDEX) or of a request",
+            "look in the files of the log if it is older than serving.keep",
+            model=model,
+        )
+    return asked
+
+
+def version_of(asked: Asked, current: Served | None, settings: Settings) -> Served:
+    """Return the version that answered: the one at hand, or else loaded from the registry.
+
+    Raises:
+        RegistryError: when it is not there any more, or was not made here.
+    """
+    if current is not None and current.version == asked.version:
+        return current
+    version = registry.find_version(asked.model, asked.version, settings=settings)
+    if not is_held(open_store(settings), version):
+        raise RegistryError(
+            f"version {asked.version}, of which this store knows nothing",
+            "a version that was made here",
+            "do not load it",
+            model=asked.model,
+        )
+    return take(version, settings)
+
+
+def explain(asked: Asked, served: Served, *, key: bytes, given: Mapping[str, Any] | None = None,
+            is_champion: bool = True) -> Explained:  # Any: JSON scalars  # fmt: skip
+    """Return the answer retraced by the version that gave it.
+
+    Args:
+        asked: the prediction as the log has it.
+        served: the version that answered.
+        key: of the hashes that stand for sensitive values.
+        given: the values of sensitive inputs (others may stand beside them); each is checked against the log.
+        is_champion: whether this version answers now.
+
+    Raises:
+        OtherInputs: when a given value is not the one that was answered.
+        BadRows: when a given value breaks the contract.
+    """
+    if asked.inputs is None:
+        return _untold(asked, {}, served.checker.names, "The log kept no inputs of it.", is_champion)
+    row = _whole_row(asked.inputs, served, given or {}, key)
+    unknown = tuple(name for name in served.checker.names if name not in row)
+    if unknown:
+        says = f"The log has hashes of {', '.join(unknown)} only; give the values to retrace it."
+        return _untold(asked, row, unknown, says, is_champion)
+    one_thread_here()
+    [again] = served.scorer.answers([row])
+    score = list(again["probabilities"].values()) if "probabilities" in again else None
+    same = again["prediction"] == asked.prediction and score == asked.score
+    return Explained(
+        **_told(asked, row, is_champion),
+        unknown=(),
+        steps=walk(served.model, frame_of([row], served.spec)),
+        again=again["prediction"],
+        again_score=score,
+        reproduces=same,
+        says="The version gives the same numbers again." if same else _differs(score, asked.score),
+    )
+
+
+def _whole_row(
+    logged: Mapping[str, Any], served: Served, given: Mapping[str, Any], key: bytes
+) -> dict[str, Any]:  # Any: JSON scalars
+    """Return the inputs that are known: those of the log, and given ones that are the same as it has."""
+    sensitive = {name for name in served.spec.features.sensitive if logged.get(name) is not None}
+    known = {name: logged.get(name) for name in served.checker.names if name not in sensitive}
+    if not given:
+        return known
+    row = {**{name: given[name] for name in sensitive if name in given}, **known}
+    row |= {name: value for name, value in given.items() if name not in sensitive}
+    if sensitive - set(row):
+        lacking = sorted(sensitive - set(row))
+        raise OtherInputs(f"values without {lacking}", "the value of every sensitive input that had one")
+    [checked] = served.checker.check([row])
+    kept = masked(served, checked, key)
+    wrong = [name for name in served.checker.names if not _is_same(kept[name], logged.get(name))]
+    if wrong:
+        raise OtherInputs(f"another value of {wrong[:5]}", "the values that were answered")
+    return {name: checked[name] for name in served.checker.names}
+
+
+def _is_same(one: object, other: object) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return hmac.compare_digest(one.encode(), other.encode())
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _told(asked: Asked, row: Mapping[str, Any], is_champion: bool) -> dict[str, Any]:  # Any: fields
+    return {
+        "model": asked.model,
+        "prediction_id": asked.prediction_id,
+        "version": asked.version,
+        "is_champion": is_champion,
+        "served_at": asked.served_at,
+        "route": asked.route,
+        "prediction": asked.prediction,
+        "score": asked.score,
+        "inputs": row,
+    }
+
+
+def _untold(
+    asked: Asked, row: Mapping[str, Any], unknown: Sequence[str], says: str, is_champion: bool
+) -> Explained:  # Any: JSON scalars
+    return Explained(
+        **_told(asked, row, is_champion), unknown=tuple(unknown), steps=(), again=None, again_score=None,
+        reproduces=None, says=says,
+    )  # fmt: skip
+
+
+def _differs(one: Any, other: Any) -> str:  # Any: probabilities or None
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        largest = max((abs(a - b) for a, b in zip(one, other, strict=True)), default=math.nan)
+        return (
+            f"The version gives other numbers now, by {largest:.3g} at most: compare the libraries' versions."
+        )
+    return "The version gives another answer now: compare the libraries' versions."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print how the answer came about; return the exit code."""
+    parser = argparse.ArgumentParser("python -m serving.explain", description=__doc__)
+    parser.add_argument("named", metavar="REQUEST_ID", help="of a request, or REQUEST_ID/INDEX of one row")
+    parser.add_argument("--model", required=True, help="which was asked")
+    parser.add_argument(
+        "--row", metavar="FILE", help="JSON of the sensitive inputs, which the log has no values of; -: stdin"
+    )
+    args = parser.parse_args(argv)
+    place = Settings()
+    try:
+        given = _read(args.row) if args.row else None
+        asked = find(args.model, args.named, place)
+        served = version_of(asked, None, place)
+        told = explain(asked, served, key=place.masking_key(), given=given)
+    except BadRows as err:
+        sys.stderr.write("".join(f"{one.field}: {one.problem}\n" for one in err.problems))
+        return 2
+    except WorkflowError as err:
+        sys.stderr.write(f"{type(err).__name__}: {err}\n")
+        return 2
+    sys.stdout.write(_as_text(told))
+    return 0 if told.reproduces is not False else 1
+
+
+def _read(path: str) -> dict[str, Any]:  # Any: JSON scalars
+    text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+    try:
+        given = json.loads(text)
+    except ValueError as err:
+        raise SpecError("inputs that are no JSON", '{"field": value, …}') from err
+    if not isinstance(given, dict):
+        raise SpecError(f"inputs that are a {type(given).__name__}", '{"field": value, …}')
+    return given
+
+
+def _as_text(told: Explained) -> str:
+    lines = [
+        f"{told.prediction_id} · {told.model} version {told.version} · {told.served_at:%Y-%m-%d %H:%M:%S}"
+    ]
+    lines += ["", "inputs", *(f"  {name}: {_shown(value)}" for name, value in told.inputs.items())]
+    lines += [f"  {name}: (hash only)" for name in told.unknown]
+    for step in told.steps:
+        lines += ["", step.name, *(f"  {name}: {_shown(value)}" for name, value in step.values)]
+    lines += ["", "answer", f"  {_shown(told.prediction)}  {_shown(told.score)}", "", told.says]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:  # Any: a scalar or a list of them
+    return "missing" if value is None or value != value else str(value)  # noqa: PLR0124 - NaN
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

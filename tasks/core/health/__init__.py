@@ -1,0 +1,1 @@
+"""How a model's service, predictions, budgets and upkeep do: pure rules, told without a person asking."""
