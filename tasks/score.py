@@ -17,7 +17,6 @@ from prefect.states import Completed, State
 from tasks.core.dataset import Dataset
 from tasks.core.model.pipeline import predict
 from tasks.core.spec import ModelSpec
-from tasks.core.window import Window
 from tasks.log import task_logger
 from tasks.scoring.output import output_of
 from tasks.settings import Settings
@@ -33,13 +32,14 @@ _TELL_EVERY_SECONDS = 30.0
 class ScoredWindow:
     """How many rows of the window stand scored, how many of them since this run, and by which version.
 
-    `left_out` rows broke the contract and were not scored, `into` is where the answers were written besides
-    the prediction log, and `why` tells when nothing was scored.
+    `dataset` holds the rows as they were fetched, `left_out` of them broke the contract and were not
+    scored, `into` is where the answers were written besides the prediction log, and `why` tells when nothing
+    was scored.
     """
 
     rows: int
     version: int
-    window: Window | None = None
+    dataset: Dataset | None = None
     new: int = 0
     left_out: int = 0
     into: str = ""
@@ -47,9 +47,11 @@ class ScoredWindow:
 
     def state(self) -> State[Any]:
         """Return a completed state whose name says what happened."""
-        if self.window is None:
+        if self.dataset is None:
             return Completed(name="Blocked", message=self.why[:400], data=self)
-        message = f"{self.rows} rows of {self.window} by version {self.version}, {self.new} of them new"
+        message = (
+            f"{self.rows} rows of {self.dataset.window} by version {self.version}, {self.new} of them new"
+        )
         message += f", {self.left_out} left out: they break the contract" if self.left_out else ""
         message += f"; written to {self.into}" if self.into else ""
         return Completed(name="Scored", message=message, data=self)
@@ -101,7 +103,7 @@ def score_window(
         "%s: version %d scored %d rows of %s (%d new, %d left out) in %.1f s",
         spec.name, version, rows, dataset.window, new, left_out, time.monotonic() - started,
     )  # fmt: skip
-    return ScoredWindow(rows, version, dataset.window, new, left_out, output.where)
+    return ScoredWindow(rows, version, dataset, new, left_out, output.where)
 
 
 def _batches(frame: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:

@@ -18,6 +18,7 @@ from tasks.core.replay.summary import Summary, WindowResult
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.replay.stage import Stage
+from tasks.store.dataset_parts import check_part, parts_of
 from tasks.store.models import load_model, own_types
 
 
@@ -30,7 +31,7 @@ class Story:
     first_model: str
     started: float = field(default_factory=time.monotonic)
     results: list[WindowResult] = field(default_factory=list)
-    _served: list[str | None] = field(default_factory=list)
+    _served: list[Dataset | None] = field(default_factory=list)
     _models: list[str] = field(default_factory=list)
 
     def add(
@@ -66,7 +67,7 @@ class Story:
             harmful=any(phase.harmful for phase in phases),
         )
         self.results.append(result)
-        self._served.append(served.dataset.path if served.dataset else None)
+        self._served.append(served.dataset)
         self._models.append(model_path)
         return result
 
@@ -76,11 +77,12 @@ class Story:
             pd.read_parquet(labels.path).drop_duplicates(self.spec.source.key).set_index(self.spec.source.key)
         )
         settled = []
-        for result, path, model in zip(self.results, self._served, self._models, strict=True):
-            if path is None:
+        for result, dataset, model in zip(self.results, self._served, self._models, strict=True):
+            if dataset is None:
                 settled.append(result)
                 continue
-            frame = pd.read_parquet(path)
+            parts = parts_of(dataset, self.spec)
+            frame = pd.concat([check_part(part, dataset, self.spec).good for part in parts])
             frame = frame[frame[self.spec.source.key].isin(known.index)]
             truth = labels_of(known.loc[frame[self.spec.source.key]], self.spec)
             settled.append(

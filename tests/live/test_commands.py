@@ -98,7 +98,7 @@ def test_a_state_folder_that_may_not_be_written_is_refused(
 
 
 def test_the_table_counts_the_deployments_of_each_model(place: Place) -> None:
-    assert counted([str(ROOT / "prefect.yaml")]).startswith("7 of demo (")
+    assert counted([str(ROOT / "prefect.yaml")]).startswith("8 of demo (")
     file = place.folder / "mine.yaml"
     file.write_text("deployments: [{name: a}, {name: b}, {name: a}]")
     assert counted(["mine.yaml"]) == "2 of a, 1 of b (mine.yaml)"

@@ -23,7 +23,7 @@ from tests.live.live import POOL, ROOT, Live, live_place
 
 pytestmark = [pytest.mark.engine]
 DEMO = yaml.safe_load((ROOT / "prefect.yaml").read_text())["definitions"]["models"]["demo"]
-FLOWS = ("score", "detect_drift", "monitor", "retrain", "promote", "rollback", "scorecard")
+FLOWS = ("score", "detect_drift", "monitor", "retrain", "promote", "rollback", "scorecard", "compact")
 TRIGGER = "evergreen: demo: retrain when decided"
 
 NAPS = """

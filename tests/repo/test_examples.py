@@ -36,10 +36,10 @@ def test_the_demo_block_is_the_block_of_the_simulation() -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_every_model_has_all_seven_deployments_and_one_trigger(file: Path) -> None:
+def test_every_model_has_all_eight_deployments_and_one_trigger(file: Path) -> None:
     deployments = read_files([file])
     (model,) = model_blocks(file)
-    flows = {"score", "detect_drift", "monitor", "retrain", "promote", "rollback", "scorecard"}
+    flows = {"score", "detect_drift", "monitor", "retrain", "promote", "rollback", "scorecard", "compact"}
     assert {one.full_name for one in deployments} == {f"{flow}/{model}" for flow in flows}
     triggers = {one.flow: triggers_of(one.written) for one in deployments}
     assert [flow for flow, found in triggers.items() if found] == ["retrain"]

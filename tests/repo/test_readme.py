@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL
@@ -26,7 +29,8 @@ LINES = [
 ]
 COMMANDS = [shlex.split(line) for line in LINES if line]
 FLOWS = [command for command in COMMANDS if len(command) > 1 and command[1].startswith("flows/")]
-SCRIPTS = sorted({part for command in COMMANDS for part in command if part.startswith("deployments/")})
+SCRIPTS = sorted(set(re.findall(r"deployments/\w+\.py", README)))
+SERVING = [command for command in COMMANDS if command[1:2] == ["-m"]]
 
 
 @pytest.fixture
@@ -94,9 +98,75 @@ def test_the_flows_run_one_after_the_other_as_the_readme_says(desk: Path, prefec
     assert said["monitor", False].startswith("Ok: SKIP")
     assert "every 4 windows" in said["backtest", False]
     assert "never retrained, would have held" in said["replay", False]
+    the_app_answers_as_the_readme_says(desk, env)
     # Nothing was written outside the state folder.
     assert {path.name for path in desk.iterdir()} == {"prefect.yaml", "pyproject.toml", "home", ".evergreen"}
     assert list((desk / "home").iterdir()) == []
+
+
+def the_app_answers_as_the_readme_says(desk: Path, env: dict[str, str]) -> None:
+    """Run the commands of "Serve and watch" on what the flows left."""
+    modules = {command[2]: command[3:] for command in SERVING}
+    assert set(modules) == {"serving.keys", "serving", "serving.explain", "tasks.heartbeat"}
+    env = env | {"PYTHONPATH": str(ROOT)}
+
+    def run(module: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=desk, env=env, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{module}: {done.stdout[-500:]} {done.stderr[-3000:]}"
+        return done.stdout.strip()
+
+    key = {"X-API-Key": run("serving.keys", *modules["serving.keys"])}
+    admin = run("serving.keys", "add", "ann", "--role", "admin")
+    port = str(free_port())
+    arguments = [port if one == "8000" else one for one in modules["serving"]]
+    app = subprocess.Popen([sys.executable, "-m", "serving", *arguments], cwd=desk, env=env)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+            until = time.monotonic() + 120
+            while not ready(client, key):
+                assert app.poll() is None, "the app ended"
+                assert time.monotonic() < until, "the app is not ready"
+                time.sleep(0.1)
+            shown = client.get("/openapi.json", headers=key).json()["paths"]["/predict/demo"]["post"]
+            examples = shown["requestBody"]["content"]["application/json"]["examples"]
+            asked = next(iter(examples.values()))["value"]
+            given = client.post("/predict/demo", json=asked, headers=key)
+            assert (given.status_code, given.json()["version"]) == (200, 1), given.text
+            renamed = {
+                ("plans" if name == "plan" else name): value for name, value in asked["rows"][0].items()
+            }
+            refused = client.post("/predict/demo", json={"rows": [renamed]}, headers=key)
+            assert (refused.status_code, "plans" in refused.text) == (422, True)
+            labels = {"labels": [{"request_id": given.json()["request_id"], "index": 0, "label": 1}]}
+            assert client.post("/labels/demo", json=labels, headers=key).status_code == 403
+            told = client.post("/labels/demo", json=labels, headers={"X-API-Key": admin})
+            assert told.status_code == 200, told.text
+            board = client.get("/dashboard/demo", auth=("ann", admin), follow_redirects=True)
+            assert (board.status_code, "<html" in board.text.lower()) == (200, True)
+    finally:
+        app.terminate()
+        app.wait(60)
+    explained = [
+        given.json()["request_id"] if one == "REQUEST_ID" else one for one in modules["serving.explain"]
+    ]
+    assert "plan" in run("serving.explain", *explained)
+    run("tasks.heartbeat", *modules["tasks.heartbeat"])
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def ready(client: httpx.Client, key: dict[str, str]) -> bool:
+    try:
+        return client.get("/ready", headers=key).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_every_setting_the_readme_names_exists() -> None:

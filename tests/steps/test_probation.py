@@ -557,6 +557,7 @@ class Bad:
 
     outcome = "drift"
     value = 0.5
+    labels = None
 
     def summary(self) -> dict[str, Any]:
         return {"reason": "fell"}
