@@ -13,7 +13,6 @@ from tasks.board import write_board
 from tasks.cli import run_flow
 from tasks.clock import is_present, now_or, window_edge
 from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
-from tasks.core.policy.alerting import Look
 from tasks.core.policy.approval import approval_cause
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
@@ -62,7 +61,9 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
     # Labels that came late or were corrected count too, as far back as a verdict does or one is missing.
     wanted = labels_wanted(spec, window, as_of=moment)
     fetch = fetch_label_source if spec.label.source else fetch_labels
-    record_labels(spec, fetch(spec, wanted, moment), as_of=moment)
+    fetched = fetch(spec, wanted, moment)
+    if not dry_run:
+        record_labels(spec, fetched, as_of=moment)
     labels = label_health(spec, window, as_of=moment)
     if not dry_run:
         record_check(spec, "labels", window, labels, version=version, as_of=moment)
@@ -101,8 +102,8 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
     if not dry_run:
         make_known(spec, hold_to_promise(spec, moment), moment)
         announce(spec, decision, as_of=moment)
-        look = Look("label coverage", "warning", labels.outcome == "drift", labels.sentence())
-        signal(spec, [*found.alarms, look], look=str(window), as_of=moment)
+        looks = [*found.alarms, *labels.looks()]
+        signal(spec, looks, look=str(window), as_of=moment)
         make_exposure_known(spec, judge_exposure(spec, as_of=moment), moment)
         if decision.kind == "TRAIN":
             launched = launch_retraining(spec, decision, as_of=moment)

@@ -10,8 +10,7 @@ import orjson
 
 from serving.holder import Served
 from serving.rollout import Route
-from tasks.core.drift.counting.bins import mask
-from tasks.core.drift.counting.values import label_of
+from tasks.core.data.masking import masked_inputs
 from tasks.core.window import utc
 
 Answer = dict[str, Any]  # Any: JSON
@@ -70,9 +69,4 @@ def records_of(
 
 def masked(served: Served, row: Mapping[str, Any], key: bytes) -> dict[str, Any]:  # Any: checked values
     """Return the features as they may be kept: a sensitive one as the hash that the reference has of it."""
-    hidden = served.spec.features.sensitive
-    kept = {name: row[name] for name in served.checker.names}
-    for name in hidden:
-        if kept[name] is not None:
-            kept[name] = mask(name, label_of(kept[name]) or str(kept[name]), key)
-    return kept
+    return masked_inputs(served.spec.features, row, key)

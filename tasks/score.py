@@ -14,6 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
+from tasks.core.data.masking import masked_inputs
 from tasks.core.dataset import Dataset
 from tasks.core.model.pipeline import predict
 from tasks.core.spec import ModelSpec
@@ -77,12 +78,14 @@ def score_window(
     """Return how many rows were scored; each is logged once under its row key, however often this runs.
 
     `scoring.batch_rows` rows are in memory at once. Rows that break the contract are left out. A row that was
-    scored before keeps its first answer, in the log and in what `scoring.into` names.
+    scored before keeps its first answer, in the log and in what `scoring.into` names. Inputs are kept, the
+    sensitive ones masked, where drift is looked for in the log or the score is told by slices.
     """
     started, place = time.monotonic(), settings or Settings()
     engine, logger = open_store(place), task_logger(__name__)
     model = load_model(model_path, also=own_types(spec))
     output = output_of(spec, dataset.window, place)
+    key = place.masking_key() if _needs_inputs(spec) else None
     rows = new = left_out = 0
     told = started
     with output:
@@ -92,8 +95,9 @@ def score_window(
             for part in _batches(checked.good, spec.scoring.batch_rows):
                 answered = _answered(spec, model, part)
                 new += predictions.log(
-                    engine, answered, model=spec.name, version=version, served_at=served_at, route="batch"
-                )
+                    engine, answered, model=spec.name, version=version, served_at=served_at, route="batch",
+                    inputs=_inputs(spec, part, key),
+                )  # fmt: skip
                 rows += len(answered)
                 output.add(engine, answered)
             if time.monotonic() - told > _TELL_EVERY_SECONDS:
@@ -104,6 +108,20 @@ def score_window(
         spec.name, version, rows, dataset.window, new, left_out, time.monotonic() - started,
     )  # fmt: skip
     return ScoredWindow(rows, version, dataset, new, left_out, output.where)
+
+
+def _needs_inputs(spec: ModelSpec) -> bool:
+    # They make the log several times as large, so they are kept where something reads them.
+    return spec.drift.rows == "log" or bool(spec.gate.slices)
+
+
+def _inputs(spec: ModelSpec, frame: pd.DataFrame, key: bytes | None) -> list[dict[str, Any]] | None:
+    if key is None:
+        return None
+    names = spec.features.all
+    plain = frame[names].astype(object).where(frame[names].notna(), None)
+    rows = zip(*(plain[name].tolist() for name in names), strict=True)
+    return [masked_inputs(spec.features, dict(zip(names, row, strict=True)), key) for row in rows]
 
 
 def _batches(frame: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:

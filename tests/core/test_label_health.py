@@ -98,3 +98,10 @@ def test_windows_are_reopened_by_what_came_since_the_newest_few_first() -> None:
 
 def test_nothing_known_is_not_a_number() -> None:
     assert math.isnan(judged(400, 100, [0.9]).usual)
+
+
+def test_a_window_that_tells_nothing_is_neither_a_bad_look_nor_a_clean_one() -> None:
+    assert judge_labels(40, 0, [], earlier=[0.9, 0.95, 1.0], min_rows=50).looks() == ()
+    (bad,) = judge_labels(400, 0, [], earlier=[0.9, 0.95, 1.0], min_rows=50).looks()
+    (clean,) = judge_labels(400, 390, [60.0] * 390, earlier=[0.9, 0.95, 1.0], min_rows=50).looks()
+    assert (bad.cause, bad.tier, bad.is_bad, clean.is_bad) == ("label coverage", "warning", True, False)

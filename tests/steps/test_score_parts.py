@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
@@ -122,6 +123,24 @@ def test_parts_give_the_answers_that_the_whole_gives(
     said = predict(model[0], frame)
     assert np.array_equal(np.array(logged["score"].tolist()), said.probabilities)
     assert set(logged["version"]) == {3}, "the first answer stands"
+
+
+def test_inputs_are_kept_where_something_reads_them_and_never_a_sensitive_value(
+    tmp_path: Path, settings: Settings, model: tuple[Any, str]
+) -> None:
+    make_frame(120).to_parquet(tmp_path / "rows.parquet")
+    plain = spec_on(str(tmp_path / "rows.parquet"))
+    features = {**spec_block()["features"], "sensitive": ["region"]}
+    asked = ModelSpec.model_validate(
+        {**plain.model_dump(mode="json"), "drift": {"rows": "log"}, "features": features}
+    )
+    run(asked, model, settings)
+    kept = predictions.read(open_store(settings), "churn", WINDOW, with_inputs=True)
+    frame = pd.read_parquet(tmp_path / "rows.parquet").set_index("event_id")
+    assert [row["spend"] for row in kept["inputs"]] == frame.loc[kept["row_key"], "spend"].tolist()
+    hashes = {row["region"] for row in kept["inputs"]}
+    assert len(hashes) == 4
+    assert all(re.fullmatch("[0-9a-f]{16}", text) for text in hashes)
 
 
 def test_bad_rows_are_set_aside_once_and_the_others_scored(

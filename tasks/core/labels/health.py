@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tasks.core.evaluation.intervals import share_interval
+from tasks.core.policy.alerting import Look
 from tasks.core.policy.evidence import Outcome
 
 LOW = 0.5
@@ -47,6 +48,12 @@ class LabelHealth:
         numbers = {name: getattr(self, name) for name in _NUMBERS}
         known = {name: None if math.isnan(value) else value for name, value in numbers.items()}
         return {"outcome": self.outcome, "reason": self.reason, **known}
+
+    def looks(self) -> tuple[Look, ...]:
+        """Return what this says of the incident `label coverage`; nothing where it could not be told."""
+        if self.outcome == "undecided":
+            return ()
+        return (Look("label coverage", "warning", self.outcome == "drift", self.sentence()),)
 
     def sentence(self) -> str:
         """Return the finding as one line.
