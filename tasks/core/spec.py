@@ -78,6 +78,11 @@ class ModelSpec(Part):
             raise ValueError(
                 "gate.value.outcomes names labels, and a regression has none: use gate.value.function"
             )
+        into = self.scoring.into or ""
+        if into.startswith("table:") and not self.source.url.startswith(("sqlite", "postgres")):
+            raise ValueError(
+                f"scoring.into {into!r} needs a source on SQLite or Postgres; name a folder instead"
+            )
         if self.task == "regression" and self.estimator.class_path == Estimator().class_path:
             raise ValueError("task regression with a classifier: name a regressor under estimator.class")
         return self

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.core.spec_parts import Length, Number, Part, Share, at
+
+_TABLE = re.compile(r"^table:[A-Za-z_][A-Za-z0-9_]{0,62}$")
 
 
 class Serving(Part):
@@ -66,6 +69,14 @@ class Scoring(Part):
             "Folder or s3:// prefix of Parquet files, one per window; or `table:NAME` in the source.",
         ),
     )
+
+    @field_validator("into")
+    @classmethod
+    def _place(cls, into: str | None) -> str | None:
+        if into is not None and into.startswith("table:") and not _TABLE.match(into):
+            raise ValueError("scoring.into names no table: table:name, of letters, digits and _")
+        return into
+
     batch_rows: int = Field(50_000, ge=100, le=5_000_000, **at(1, "Rows that are in memory at once."))
 
 

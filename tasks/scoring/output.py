@@ -5,7 +5,6 @@ What is written is what the log holds, so a row that was scored before keeps its
 
 from __future__ import annotations
 
-import re
 import secrets
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -16,7 +15,8 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from tasks.core.errors import SpecError, StoreError
+from tasks.core.errors import StoreError
+from tasks.core.model.columns import category_text
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.settings import Settings
@@ -27,16 +27,19 @@ from tasks.store.s3 import put_file
 from tasks.store.schema import UtcDateTime, dump_json, predictions
 
 _AT_ONCE = 5_000  # ids of one query, below the bound-parameter limits of both databases
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
 _COLUMNS = ("prediction_id", "row_key", "event_time", "version", "prediction", "score", "served_at")
-_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("prediction_id", "row_key")),
-        *(("event_time", pa.timestamp("us", "UTC")), ("version", pa.int64())),
-        *((name, pa.string()) for name in ("prediction", "score")),  # as JSON: labels may be of any type
-        ("served_at", pa.timestamp("us", "UTC")),
-    ]
-)
+
+
+def _schema(spec: ModelSpec) -> pa.Schema:
+    """Return the columns of a file; a label is text, whatever its type, and `score` one number per class."""
+    return pa.schema(
+        [
+            *((name, pa.string()) for name in ("prediction_id", "row_key")),
+            *(("event_time", pa.timestamp("us", "UTC")), ("version", pa.int64())),
+            ("prediction", pa.float64() if spec.task == "regression" else pa.string()),
+            *(("score", pa.list_(pa.float64())), ("served_at", pa.timestamp("us", "UTC"))),
+        ]
+    )
 
 
 class Output(Protocol):
@@ -52,24 +55,12 @@ class Output(Protocol):
 
 
 def output_of(spec: ModelSpec, window: Window, settings: Settings) -> Output:
-    """Return where the answers of this window go besides the log: nowhere, unless `scoring.into` says so.
-
-    Raises:
-        SpecError: when `scoring.into` names neither a folder nor a table that could be.
-    """
+    """Return where the answers of this window go besides the log: nowhere, unless `scoring.into` says so."""
     into = spec.scoring.into
     if into is None:
         return _Nowhere()
     if not into.startswith("table:"):
         return _File(spec, window, settings)
-    if not _NAME.match(into.removeprefix("table:")):
-        raise SpecError(f"scoring.into {into!r}", "table:name, of letters, digits and _", model=spec.name)
-    if not spec.source.url.startswith(("sqlite", "postgres")):
-        raise SpecError(
-            f"scoring.into {into!r} while the source is no database",
-            "a source on SQLite or Postgres, or a folder of files",
-            model=spec.name,
-        )
     return _Table(spec)
 
 
@@ -93,17 +84,18 @@ class _File:
         root = str(spec.scoring.into).rstrip("/")
         name = f"{spec.name}-{window.start:%Y%m%dT%H%M%S}-{window.end:%Y%m%dT%H%M%S}.parquet"
         self.where = f"{root}/{name}"
-        self._model, self._settings = spec.name, settings
+        self._spec, self._settings = spec, settings
+        self._schema = _schema(spec)
         self._part = settings.work_dir(spec.name) / f".{name}.{secrets.token_hex(4)}.part"
         self._writer: Any = None  # Any: pyarrow's writer
 
     def __enter__(self) -> Self:
-        self._writer = pq.ParquetWriter(self._part, _SCHEMA)
+        self._writer = pq.ParquetWriter(self._part, self._schema)
         return self
 
     def add(self, engine: Engine, rows: pd.DataFrame) -> None:
-        for records in _logged(engine, self._model, rows):
-            self._writer.write_table(pa.Table.from_pylist(records, schema=_SCHEMA))
+        for records in _logged(engine, self._spec, rows):
+            self._writer.write_table(pa.Table.from_pylist(records, schema=self._schema))
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         del rest
@@ -129,7 +121,7 @@ class _File:
                 f"scores that could not be written ({type(err).__name__})",
                 "a folder that may be written",
                 "check scoring.into; the prediction log has them all",
-                model=self._model,
+                model=self._spec.name,
             ) from err
 
 
@@ -146,8 +138,8 @@ class _Table:
             sa.Column("row_key", sa.String, nullable=False),
             sa.Column("event_time", UtcDateTime, nullable=False),
             sa.Column("version", sa.Integer, nullable=False),
-            sa.Column("prediction", sa.Text),  # as JSON, like the score: labels may be of any type
-            sa.Column("score", sa.Text),
+            sa.Column("prediction", sa.Float if spec.task == "regression" else sa.Text),
+            sa.Column("score", sa.Text),  # a JSON list, one number per class
             sa.Column("served_at", UtcDateTime, nullable=False),
         )
 
@@ -157,30 +149,35 @@ class _Table:
         return self
 
     def add(self, engine: Engine, rows: pd.DataFrame) -> None:
-        for records in _logged(engine, self._spec.name, rows):
+        for records in _logged(engine, self._spec, rows):
+            as_text = [
+                {**row, "score": None if row["score"] is None else dump_json(row["score"])} for row in records
+            ]
             with connection_to(self._spec, filled_url(self._spec)) as connection:
-                insert_new(connection, self._table, records)
+                insert_new(connection, self._table, as_text)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         del kind, rest
 
 
 def _logged(
-    engine: Engine, model: str, rows: pd.DataFrame
+    engine: Engine, spec: ModelSpec, rows: pd.DataFrame
 ) -> list[list[dict[str, Any]]]:  # Any: column values
     """Return what the log holds of these rows, in their order, a few thousand at once."""
     ids, found = rows["prediction_id"].tolist(), []
     for start in range(0, len(ids), _AT_ONCE):
         wanted = ids[start : start + _AT_ONCE]
         query = sa.select(*(predictions.c[name] for name in _COLUMNS)).where(
-            predictions.c.model == model, predictions.c.prediction_id.in_(wanted)
+            predictions.c.model == spec.name, predictions.c.prediction_id.in_(wanted)
         )
         with reading(engine) as connection:
-            known = {row["prediction_id"]: _plain(row) for row in connection.execute(query).mappings()}
+            known = {row["prediction_id"]: _plain(row, spec) for row in connection.execute(query).mappings()}
         found.append([known[one] for one in wanted if one in known])
     return found
 
 
-def _plain(row: sa.RowMapping) -> dict[str, Any]:  # Any: column values
-    as_text = {name: None if row[name] is None else dump_json(row[name]) for name in ("prediction", "score")}
-    return {**row, **as_text}
+def _plain(row: sa.RowMapping, spec: ModelSpec) -> dict[str, Any]:  # Any: column values
+    said = row["prediction"]
+    if said is not None and spec.task == "classification":
+        said = category_text(said)
+    return {**row, "prediction": said}
