@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,8 @@ _SWITCH_SECONDS = 0.001
 """How long a thread computes while another waits: Python's own 5 ms are as long as a whole answer takes."""
 _LAST_SECONDS = 20
 """What a request may take after the app was told to end; our choice."""
-_MOST_CONNECTIONS = 1000
-"""Connections at once, beyond which a caller hears 503; our choice."""
+_FILES = 4096
+"""Open files and connections of this process, at most; our choice."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -68,12 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not is_local:
             _need_a_key(place)
         args.models = args.models or _models_in(Path(args.config))
+        _need_a_port(args.host, args.port)
         app = create_app(
             args.models, place, poll_seconds=args.poll, open_without_keys=is_local, per_minute=args.per_minute
         )
     except WorkflowError as err:
         sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return 2
+    _allow_connections()
     server = server_of(app, args.host, args.port)
     threading.Thread(target=_tell, args=(server, app, args), daemon=True).start()
     server.run()
@@ -87,6 +90,8 @@ def server_of(app: FastAPI, host: str, port: int) -> uvicorn.Server:
     through for garbage again, which would stop every request for as long.
     """
     import uvicorn
+
+    from serving.connections import protocol_of
 
     class Even(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -105,9 +110,20 @@ def server_of(app: FastAPI, host: str, port: int) -> uvicorn.Server:
         ws="none",
         timeout_graceful_shutdown=_LAST_SECONDS,
         timeout_keep_alive=5,
-        limit_concurrency=_MOST_CONNECTIONS,
+        http=protocol_of(),
     )
     return Even(config)
+
+
+def _allow_connections() -> None:
+    """Let this process open as many as it answers at once and holds idle, where the system allows it."""
+    with suppress(ImportError, OSError, ValueError):  # no such limit here, or a lower one for good
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _tell(server: uvicorn.Server, app: FastAPI, args: argparse.Namespace) -> None:
@@ -120,6 +136,25 @@ def _tell(server: uvicorn.Server, app: FastAPI, args: argparse.Namespace) -> Non
     lines += [f"{one.name}: {one.trouble}" for one in app.state.service.holders.values() if one.trouble]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+
+
+def _need_a_port(host: str, port: int) -> None:
+    """Return nothing when somebody may listen there.
+
+    Raises:
+        SpecError: when the port is taken, or is not ours to open.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except OSError as err:
+            raise SpecError(
+                f"port {port} of {host} that cannot be had ({err.strerror})",
+                "a free port",
+                "name another with --port",
+            ) from err
 
 
 def _models_in(path: Path) -> list[str]:

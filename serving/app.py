@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 
 from serving.access import Access
+from serving.connections import Bounded
 from serving.metrics import Counted
 from serving.openapi import describe
 from serving.request import BadRows
@@ -50,7 +51,8 @@ def create_app(
     app.add_middleware(
         Access, engine=service.engine, open_without_keys=open_without_keys, per_minute=per_minute
     )
-    app.add_middleware(Counted, metrics=service.metrics)  # the outermost: what Access refuses is counted too
+    app.add_middleware(Bounded)
+    app.add_middleware(Counted, metrics=service.metrics)  # the outermost: it counts what others refuse
     app.add_exception_handler(BadRows, _unprocessable)
     app.add_exception_handler(NoSuchModel, _unknown)
     for silent in (NothingServes, StoreError, RegistryError):

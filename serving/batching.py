@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -63,6 +64,7 @@ class Batcher:
         self._is_open = True
         self.batches = 0
         self.requests = 0
+        self._since: float | None = None  # when the present call of a scorer began
         self._thread = threading.Thread(target=self._run, name=f"scoring {name}", daemon=True)
         self._thread.start()
 
@@ -82,11 +84,25 @@ class Batcher:
         self._asked.put(one)
         return await one.future
 
-    async def close(self) -> None:
-        """Answer what waits, then end."""
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread still runs."""
+        return self._thread.is_alive()
+
+    def scoring_seconds(self) -> float:
+        """Return how long the present call of a scorer takes already; 0 while there is none."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def end(self) -> None:
+        """Take nothing more; what waits is still answered."""
         self._is_open = False
         self._asked.put(None)
-        await asyncio.to_thread(self._thread.join)
+
+    async def close(self, seconds: float | None = None) -> None:
+        """Answer what waits, then end; wait for that no longer than these seconds, if any are given."""
+        self.end()
+        await asyncio.to_thread(self._thread.join, seconds)
 
     def _run(self) -> None:
         ends, held = False, None
@@ -96,11 +112,12 @@ class Batcher:
                 continue
             self.batches += 1
             self.requests += len(together)
-            self._score([one for one in together if not one.future.cancelled()])
-            try:
-                self._loop.call_soon_threadsafe(self._deliver, together)  # one for all: it wakes the loop
-            except RuntimeError:  # the loop has ended, so nobody waits any more
-                return
+            for group in _groups(together):
+                self._score([one for one in group if not one.future.cancelled()])
+                try:
+                    self._loop.call_soon_threadsafe(self._deliver, group)  # one for all: it wakes the loop
+                except RuntimeError:  # the loop has ended, so nobody waits any more
+                    return
 
     def _next(self, held: _Asked | None, ends: bool) -> tuple[list[_Asked], _Asked | None, bool]:
         """Return what has come, up to a batch; then what was too much for it; then whether no more comes."""
@@ -120,30 +137,35 @@ class Batcher:
             if one is None:
                 ends = True
 
-    def _score(self, together: Sequence[_Asked]) -> None:
-        groups: dict[int, list[_Asked]] = {}
-        for one in together:
-            groups.setdefault(id(one.scorer) if one.scorer.is_rowwise else id(one), []).append(one)
-        for group in groups.values():
-            try:
-                found = group[0].scorer.answers([row for one in group for row in one.rows])
-            except Exception as err:  # whose it is shows when each is asked alone
-                if len(group) == 1:
-                    group[0].error = err
-                    continue
+    def _score(self, group: Sequence[_Asked]) -> None:
+        if not group:
+            return
+        try:
+            found = self._answers(group[0].scorer, [row for one in group for row in one.rows])
+        except Exception as err:  # whose it is shows when each is asked alone
+            if len(group) == 1:
+                group[0].error = err
+            else:
                 self._score_alone(group)
-                continue
-            at = 0
-            for one in group:
-                one.answers = found[at : at + len(one.rows)]
-                at += len(one.rows)
+            return
+        at = 0
+        for one in group:
+            one.answers = found[at : at + len(one.rows)]
+            at += len(one.rows)
 
     def _score_alone(self, group: Sequence[_Asked]) -> None:
         for one in group:
             try:
-                one.answers = one.scorer.answers(one.rows)
+                one.answers = self._answers(one.scorer, one.rows)
             except Exception as err:  # told to the one who asked
                 one.error = err
+
+    def _answers(self, scorer: Scores, rows: Sequence[Row]) -> list[Answer]:
+        self._since = time.monotonic()
+        try:
+            return scorer.answers(rows)
+        finally:
+            self._since = None
 
     def _deliver(self, together: Sequence[_Asked]) -> None:
         self._waiting -= len(together)
@@ -154,6 +176,14 @@ class Batcher:
                 one.future.set_result(one.answers)
             else:
                 one.future.set_exception(one.error or TooBusy("no answer was found in time"))
+
+
+def _groups(together: Sequence[_Asked]) -> list[list[_Asked]]:
+    """Return the requests that one call may answer: of one version, where company changes no bit."""
+    groups: dict[int, list[_Asked]] = {}
+    for one in together:
+        groups.setdefault(id(one.scorer) if one.scorer.is_rowwise else id(one), []).append(one)
+    return list(groups.values())
 
 
 class Bell:

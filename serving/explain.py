@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,9 @@ class Explained:
     def as_json(self) -> dict[str, Any]:  # Any: JSON
         """Return it as JSON; a number that is none (a missing value within the pipeline) is null."""
         steps = [
-            {"step": one.name, "values": {name: plain(v) for name, v in one.values}} for one in self.steps
+            {"step": one.name, "values": {name: plain(v) for name, v in one.values}}
+            | ({"trouble": one.trouble} if one.trouble else {})
+            for one in self.steps
         ]
         return {**plain({**asdict(self), "steps": []}), "steps": steps}
 
@@ -128,17 +130,24 @@ def explain(asked: Asked, served: Served, *, key: bytes, given: Mapping[str, Any
         says = f"The log has hashes of {', '.join(unknown)} only; give the values to retrace it."
         return _untold(asked, row, unknown, says, is_champion)
     one_thread_here()
-    [again] = served.scorer.answers([row])
+    steps = walk(served.model, frame_of([row], served.spec))
+    lost = "".join(f" Step {one.name} cannot be followed ({one.trouble})." for one in steps if one.trouble)
+    try:
+        [again] = served.scorer.answers([row])
+    except Exception as err:  # of the version's own; its text may hold values
+        says = f"The version gives no answer to this now ({type(err).__name__}).{lost}"
+        return replace(_untold(asked, row, (), says, is_champion), steps=steps, reproduces=False)
     score = list(again["probabilities"].values()) if "probabilities" in again else None
     same = again["prediction"] == asked.prediction and score == asked.score
+    says = "The version gives the same numbers again." if same else _differs(score, asked.score)
     return Explained(
         **_told(asked, row, is_champion),
         unknown=(),
-        steps=walk(served.model, frame_of([row], served.spec)),
+        steps=steps,
         again=again["prediction"],
         again_score=score,
         reproduces=same,
-        says="The version gives the same numbers again." if same else _differs(score, asked.score),
+        says=says + lost,
     )
 
 
@@ -222,6 +231,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WorkflowError as err:
         sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return 2
+    except Exception as err:  # of the store, a file or the model; its text may hold values
+        sys.stderr.write(f"the answer cannot be retraced ({type(err).__name__})\n")
+        return 2
     sys.stdout.write(_as_text(told))
     return 0 if told.reproduces is not False else 1
 
@@ -245,12 +257,14 @@ def _as_text(told: Explained) -> str:
     lines += [f"  {name}: (hash only)" for name in told.unknown]
     for step in told.steps:
         lines += ["", step.name, *(f"  {name}: {_shown(value)}" for name, value in step.values)]
+        lines += [f"  (cannot be followed: {step.trouble})"] if step.trouble else []
     lines += ["", "answer", f"  {_shown(told.prediction)}  {_shown(told.score)}", "", told.says]
     return "\n".join(lines) + "\n"
 
 
-def _shown(value: Any) -> str:  # Any: a scalar or a list of them
-    return "missing" if value is None or value != value else str(value)  # noqa: PLR0124 - NaN
+def _shown(value: Any) -> str:  # Any: whatever a step gives
+    is_missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "missing" if is_missing else str(value)
 
 
 if __name__ == "__main__":

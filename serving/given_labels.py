@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from serving.request import BadRows, Problem
@@ -16,6 +17,7 @@ AHEAD = timedelta(minutes=1)
 """How far a caller's clock may be ahead of ours; our choice."""
 _LONGEST_TEXT = 1000
 _MOST_PROBLEMS = 20
+_MOST_UNKNOWN = 5  # fields of one item that are named, where there is no such field
 _YEARS = range(1900, 2200)  # of anything that was predicted; our choice
 _FIELDS = ("prediction_id", "request_id", "index", "key", "event_time", "label", "known_at")
 _ONE_WAY = "give prediction_id, or request_id with index, or key, perhaps with event_time"
@@ -46,15 +48,16 @@ def check_labels(
         if not found and isinstance(item, Mapping):
             told.append(_told(item, classes))
     if problems:
-        raise BadRows(problems)
+        raise BadRows(problems[:_MOST_PROBLEMS])
     return told
 
 
 def _wrong(item: object, classes: Sequence[Any] | None, now: datetime) -> list[tuple[str | None, str]]:
     if not isinstance(item, Mapping):
         return [(None, "a label is an object of named fields")]
+    unknown = (name for name in item if name not in _FIELDS)
     found: list[tuple[str | None, str]] = [
-        (str(name)[:60], "there is no such field") for name in item if name not in _FIELDS
+        (str(name)[:60], "there is no such field") for name in islice(unknown, _MOST_UNKNOWN)
     ]
     found += [
         (name, why) for name in _FIELDS if name in item and (why := _unfit(name, item[name], classes, now))

@@ -159,12 +159,12 @@ class _Rollouts(Collector):
             "shadow_dropped": "Rows that it had no time for.",
         }
         found = []
-        described = {name: one.described() for name, one in self._rollouts.items()}
+        known = {name: one.described() for name, one in self._rollouts.items()}
+        described = {name: one for name, one in known.items() if one is not None and "version" in one}
         for what, meaning in told.items():
             family = GaugeMetricFamily(f"evergreen_exposed_{what}", meaning, labels=["model", "version"])
             for name, one in described.items():
-                if one is not None:
-                    family.add_metric([name, str(one["version"])], float(one[what]))
+                family.add_metric([name, str(one["version"])], float(one[what]))
             found.append(family)
         return found
 

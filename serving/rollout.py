@@ -25,6 +25,7 @@ ACTOR = "serving app"
 MEMORY_SECONDS = 600.0
 """Failures of a canary count for ten minutes."""
 _TRY_AGAIN_SECONDS = 30.0  # a version that cannot be taken is asked for again after this
+_NEVER = float("inf")
 
 
 @dataclass(frozen=True)
@@ -156,17 +157,20 @@ class Rollout:
         if number is None or champion is None or number == champion.version:
             self._lane = None
         elif self._lane is None:
+            if 0 <= self._clock() - self._tried < _TRY_AGAIN_SECONDS:
+                return  # what kept the version from being taken still does, and `trouble` says so
             self._begin(number)
         elif exposures.last_event(engine, name, number) == "returned":
             self._back.setdefault(number, "sent back by monitoring or another app")
+        self.trouble = ""
 
     def _begin(self, number: int) -> None:
-        if self._clock() - self._tried < _TRY_AGAIN_SECONDS:
+        if self._tried == _NEVER:
             return
         self._tried = self._clock()
         lane = self._taken(number)
         if lane is None:
-            self._tried = float("inf")  # its spec says so, and it will not say otherwise
+            self._tried = _NEVER  # its spec says so, and it will not say otherwise
             return
         engine, mode = open_store(self._settings), "canary" if lane.share else "shadow"
         stands = exposures.begin(
@@ -177,7 +181,7 @@ class Rollout:
         with self._counting:
             self._recent.clear()
             self.failures = self.refused = 0
-        self._lane, self.trouble = lane, ""
+        self._lane = lane
 
     def _taken(self, number: int) -> Lane | None:
         """Return the version, loaded, or None when its spec lets it see nothing."""

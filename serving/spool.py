@@ -7,6 +7,7 @@ been read before: the store knows each prediction by its id.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import json
@@ -50,6 +51,7 @@ class Spool:
         self._most = most_bytes
         self._own: _File | None = None
         self._left: list[_File] = []
+        self._torn: list[bytes] = []  # lines among those that `waiting` gave last
         self.damaged = 0
         if folder.is_dir():
             self.adopt()
@@ -92,20 +94,23 @@ class Spool:
         """Return at most `most` rows, oldest first, without removing them; [] when none waits."""
         for one in self._files():
             one.handle.seek(one.read)
+            self._torn = []  # it may be asked again for the same rows
             found: list[Record] = []
             while len(found) < most and (line := one.handle.readline()):
                 row = _row(line)
                 if row is not None:
                     found.append(row)
                 elif line.endswith(b"\n"):  # without one its process died before it told anybody
-                    self.set_aside(line)
+                    self._torn.append(line)
             if found:
                 return found
+            self._set_torn_aside()
             self._emptied(one)
         return []
 
     def taken(self, rows: Sequence[Record]) -> None:
         """Note that the store has the rows that `waiting` gave last; a file read to its end goes."""
+        self._set_torn_aside()
         for one in self._files():
             one.read = one.handle.tell()
             one.rows = max(one.rows - len(rows), 0)
@@ -115,12 +120,12 @@ class Spool:
 
     def set_aside(self, line: bytes) -> None:
         """Keep a line that can never go into the store where a person will find it, and count it."""
-        self.damaged += 1
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self._folder / "damaged.txt").open("ab") as handle:
             handle.write(line if line.endswith(b"\n") else line + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
+        self.damaged += 1
 
     def refuse(self, row: Record) -> None:
         """Set a row aside that the database will never take."""
@@ -155,14 +160,25 @@ class Spool:
     def _made(self) -> _File:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{os.getpid()}-{secrets.token_hex(6)}.jsonl"
-        handle = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "w+b")
-        _locked(handle)
-        folder = os.open(self._folder, os.O_RDONLY)
+        new = path.with_suffix(".new")  # nobody takes it over before it is locked and has its name
+        handle = os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "w+b")
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            if not _locked(handle):
+                raise BlockingIOError(errno.EWOULDBLOCK, "a new file that somebody else holds")
+            new.rename(path)
+            _sync(self._folder)
+        except OSError:
+            for one in (new, path):
+                with suppress(OSError):
+                    one.unlink()
+            handle.close()
+            raise
         return _File(path, handle, 0, 0)
+
+    def _set_torn_aside(self) -> None:
+        while self._torn:
+            self.set_aside(self._torn[0])
+            self._torn.pop(0)
 
     def _cut(self, own: _File) -> None:
         """Remove what was written of rows that nobody was told are kept; else write no further into it."""
@@ -189,6 +205,14 @@ def _write(descriptor: int, data: bytes, at: int) -> None:
     while done < len(data):
         done += os.pwrite(descriptor, data[done:], at + done)
     os.fsync(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _locked(handle: io.BufferedRandom) -> bool:

@@ -20,6 +20,8 @@ from tasks.store.traffic import write_traffic
 
 FLUSH_SECONDS = 5.0
 """How old a count in the store may be, our choice."""
+CLOSE_SECONDS = 10.0
+"""How long the end of the app waits for a store that does not answer, our choice."""
 MOST_HELD = 100_000
 """Counts that wait while the store does not answer: weeks of them; beyond it the oldest are given up."""
 _STEPS = 4  # buckets of latency per doubling: an edge is at most 19 % above the value it stands for
@@ -95,11 +97,13 @@ class Traffic:
         return True
 
     def close(self) -> None:
-        """Write what is left, then end."""
+        """Write what is left, then end; what a store that hangs does not take in time is given up."""
         self._over.set()
-        if self._thread:
-            self._thread.join()
-        self.flush()
+        if self._thread is None:
+            self.flush()
+            return
+        self._thread.join(CLOSE_SECONDS)
+        self.failed += self._thread.is_alive()
 
     def _of(self, model: str, version: int, status: int) -> _Count:
         # A clock that is set back must not lead to a minute whose count is written and forgotten.
@@ -124,6 +128,7 @@ class Traffic:
     def _run(self) -> None:
         while not self._over.wait(self._every):
             self.flush()
+        self.flush()
 
 
 def edge_of(milliseconds: float) -> str:

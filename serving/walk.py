@@ -10,27 +10,37 @@ import numpy as np
 import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step gave: its name (with those it is part of), and its values by name, in their order."""
+    """What a step gave: its name (with those it is part of), and its values by name, in their order.
+
+    `trouble` is the kind of error by which it could not be followed; it has no values then.
+    """
 
     name: str
     values: tuple[tuple[str, Any], ...]  # Any: numbers, texts, None
+    trouble: str = ""
 
 
 def walk(model: Any, row: pd.DataFrame) -> tuple[Step, ...]:  # Any: a fitted model
     """Return what each step makes of a frame of one row, the last one's answer not among it.
 
-    Steps within a step come before it. A model that is no pipeline has no steps.
+    Steps within a step come before it. A model that is no pipeline has no steps. A step that raises is the
+    last one told; one within a step ends that part only.
     """
     steps: list[Step] = []
     if isinstance(model, Pipeline):
         names: Sequence[str] = [str(name) for name in row.columns]
         given: Any = row
         for name, part in model.steps[:-1]:
-            given, names = _through(name, part, given, names, steps)
+            try:
+                given, names = _through(name, part, given, names, steps)
+            except Exception as err:  # whatever it is: what is known so far is told
+                steps.append(Step(name, (), type(err).__name__))
+                break
     return tuple(steps)
 
 
@@ -45,14 +55,25 @@ def _through(
         return given, names
     if isinstance(part, ColumnTransformer) and isinstance(given, pd.DataFrame):
         for inner, one, columns in part.transformers_:
-            if not isinstance(one, str):
-                some = given[list(columns)] if not isinstance(columns, slice) else given.iloc[:, columns]
-                _through(f"{name}.{inner}", one, some, [str(column) for column in some.columns], steps)
+            try:
+                _part(f"{name}.{inner}", one, given, columns, steps)
+            except Exception as err:  # the whole may go through where we cannot follow a part
+                steps.append(Step(f"{name}.{inner}", (), type(err).__name__))
     made = part.transform(given)
     row = _first_row(made)
     names = _names(part, names, len(row), name)
     steps.append(Step(name, tuple(zip(names, row, strict=True))))
     return made, names
+
+
+def _part(
+    name: str, part: Any, given: pd.DataFrame, columns: Any, steps: list[Step]
+) -> None:  # Any: a transformer; one column or several, by name or place
+    if isinstance(part, str):
+        return
+    some = _safe_indexing(given, columns, axis=1)  # as the transformer itself: a bare name gives a series
+    found = [some.name] if isinstance(some, pd.Series) else some.columns
+    _through(name, part, some, [str(column) for column in found], steps)
 
 
 def _first_row(made: Any) -> list[Any]:  # Any: a frame, an array, a sparse matrix

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.core.board.facts import Board
 from tasks.core.board.figures import figures_of, score_figure
@@ -18,7 +19,7 @@ from tasks.core.board.month import month_before, month_window
 from tasks.core.board.review import Review, review_markdown, review_of
 from tasks.core.board.rows import MOST_RECORDS, anchors_of, changes_of, incidents_of, records_of
 from tasks.core.board.state import MISSING, state_of, tiles_of
-from tasks.core.errors import SpecError
+from tasks.core.errors import SpecError, WorkflowError
 from tasks.core.kpi.measure import Scorecard, scorecard_of
 from tasks.core.records.drift_calendar import MEANINGS, SYMBOLS, calendar_of
 from tasks.core.spec import ModelSpec
@@ -27,7 +28,7 @@ from tasks.log import task_logger
 from tasks.pages.guarded import write_guarded_page
 from tasks.pages.page import write_whole
 from tasks.settings import Settings, result_folder
-from tasks.store.board import board_facts, known_models
+from tasks.store.board import asked_in, board_facts, known_models
 from tasks.store.engine import open_store
 from tasks.store.facts import gather, prices_of
 from tasks.store.pages import FLEET
@@ -37,15 +38,28 @@ _BEFORE = timedelta(days=92)  # of time that a review's chart shows before its m
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=300, cache_policy=NO_CACHE)
-def write_board(spec: ModelSpec, *, as_of: datetime, settings: Settings | None = None) -> Path:
-    """Return the page of this model, `board/<model>/board.html` of the state folder.
+def write_board(spec: ModelSpec, *, as_of: datetime, settings: Settings | None = None) -> Path | None:
+    """Return the page of this model, `board/<model>/board.html` of the state folder; None where it failed.
 
     A copy stands below the artifact root, beside the model's drift reports, where the app shows it. The page
-    is one file that loads nothing; writing it again replaces it.
+    is one file that loads nothing; writing it again replaces it. A run never fails for want of it: why it
+    could not be written is logged, and the page of before stays.
     """
-    started, place, engine = time.monotonic(), settings or Settings(), open_store(settings)
+    try:
+        return _written(spec, as_of, settings or Settings())
+    except (WorkflowError, SQLAlchemyError, OSError) as err:
+        task_logger(__name__).error(
+            "%s: the board could not be written: %s",
+            spec.name, err if isinstance(err, WorkflowError) else type(err).__name__,
+        )  # fmt: skip
+        return None
+
+
+def _written(spec: ModelSpec, as_of: datetime, place: Settings) -> Path:
+    started, engine = time.monotonic(), open_store(place)
     board = board_facts(engine, spec.name, as_of=as_of, settings=place)
-    card = scorecard_of(gather(engine, spec.name, None, as_of=as_of, prices=prices_of(spec)))
+    prices = prices_of(spec)
+    card = scorecard_of(gather(engine, spec.name, None, as_of=as_of, prices=prices, settings=place))
     folder = result_folder(spec.name, "board", settings=place)
     kept = write_board_page(board, card, folder / ".kept.html", drift_at="")
     keep_report(kept, spec.name, name="board.html", settings=place)
@@ -97,9 +111,12 @@ def write_review(
             f"a review of {name}", "a month that has begun", "give an earlier one", model=spec.name
         )
     end = min(span.end, until)
-    board = board_facts(engine, spec.name, as_of=end, settings=settings, reports=False)
-    card = scorecard_of(gather(engine, spec.name, span.start, as_of=end, prices=prices_of(spec)))
-    review = review_of(board, card, spec, span)
+    since = span.start - _BEFORE
+    board = board_facts(engine, spec.name, as_of=end, since=since, settings=settings, reports=False)
+    prices = prices_of(spec)
+    card = scorecard_of(gather(engine, spec.name, span.start, as_of=end, prices=prices, settings=settings))
+    asked = asked_in(engine, spec.name, Window(span.start, end))
+    review = review_of(board, card, spec, span, asked=asked)
     folder = result_folder(spec.name, "board", settings=settings)
     page = write_review_page(review, board, span, folder / f"review-{name}.html")
     text = write_whole(folder / f"review-{name}.md", review_markdown(review))

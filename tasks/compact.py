@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +21,7 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration, utc
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import partitions
+from tasks.store import exposures, partitions
 from tasks.store.engine import open_store, reading
 from tasks.store.locks import model_lock
 from tasks.store.partition_files import Partition
@@ -81,7 +82,7 @@ def compact_log(
     if spec.serving.keep is None:
         return Compacted(is_dry=dry_run)
     engine = open_store(place)
-    until = kept_from(spec, utc(as_of))
+    until = kept_from(spec, utc(as_of), exposed=_exposed_since(engine, spec.name))
     if dry_run:
         return _planned(engine, spec, until, utc(as_of))
     with model_lock(f"compact-{spec.name}", place):
@@ -90,17 +91,41 @@ def compact_log(
     return done
 
 
-def kept_from(spec: ModelSpec, as_of: datetime) -> datetime:
+def kept_from(spec: ModelSpec, as_of: datetime, *, exposed: datetime | None = None) -> datetime:
     """Return the midnight before which predictions may leave the database.
 
     The windows that decisions rest on stay, those before them whose late labels are still joined, and what is
-    not mature yet.
+    not mature yet; where new labels ask for a retraining, what it would train on; and what belongs to an
+    exposure that lasts, from `exposed` on.
     """
     needed = (spec.drift.windows[1] + LOOK_BACK) * parse_duration(spec.window.check)
+    if spec.retrain.min_new_labels is not None:
+        needed = max(needed, parse_duration(spec.window.training))
     needed += parse_duration(spec.label.maturity)
     wanted = parse_duration(spec.serving.keep or "0s")
     moment = as_of - min(max(needed, wanted), as_of - _FIRST)
+    moment = min(moment, exposed) if exposed is not None else moment
     return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _exposed_since(engine: Engine, model: str) -> datetime | None:
+    """Return the oldest event of what was answered since the exposures that last began; None without any."""
+    lasting: dict[int, datetime] = {}
+    for one in exposures.history(engine, model):
+        if one.event == "ended":
+            lasting.pop(one.version, None)
+        else:
+            lasting.setdefault(one.version, one.at)
+    if not lasting:
+        return None
+    since = min(lasting.values())
+    c = predictions.c
+    query = sa.select(sa.func.min(c.event_time, type_=c.event_time.type)).where(
+        c.model == model, c.served_at >= since, c.route.in_(("champion", "canary"))
+    )
+    with reading(engine) as connection:
+        first: datetime | None = connection.execute(query).scalar_one()
+    return min(since, first) if first is not None else since
 
 
 def _compacted(
@@ -108,10 +133,13 @@ def _compacted(
 ) -> Compacted:
     rows = doubles = 0
     files = []
+    move = partial(
+        partitions.move_out, settings=place, at=as_of, with_counts=spec.task == "classification"
+    )  # numbers are each another, and no answer of them is given a worth
     for one in partitions.of_window(engine, spec.name):
         if one.state == "written":  # a run before died here
             try:
-                rows += partitions.move_out(engine, spec.name, one, settings=place, at=as_of)
+                rows += move(engine, spec.name, one)
                 files.append(one)
             except StoreError:
                 partitions.forget_part(engine, one)
@@ -119,7 +147,7 @@ def _compacted(
         folder = place.work_dir(f"{spec.name}-compact")
         made = partitions.write_part(engine, spec.name, day, folder=folder, settings=place, at=as_of)
         if made is not None:
-            rows += partitions.move_out(engine, spec.name, made, settings=place, at=as_of)
+            rows += move(engine, spec.name, made)
             files.append(made)
         doubles += partitions.remove_doubles(engine, spec.name, day, settings=place)
     old = _old(engine, spec, as_of)

@@ -23,7 +23,7 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import checks, ledger
+from tasks.store import checks, ledger, service
 from tasks.store.coverage import heard_of
 from tasks.store.engine import open_store
 from tasks.store.labels import labels_record
@@ -69,12 +69,17 @@ def record_check(
 ) -> checks.Check:
     """Return the check as it stands in the store; a re-run that concludes the same writes nothing.
 
-    What a drift check found of each feature becomes a row of its own, not part of the check's summary.
+    What a drift check found of each feature becomes a row of its own, not part of the check's summary. A
+    decided check stands as it is when predictions of its window have moved to files since: from what is left
+    another look would conclude less.
     """
+    engine = open_store(settings)
+    if stands := service.settled(engine, spec.name, kind, window):
+        task_logger(__name__).info("%s: %s over %s stands: its predictions moved", spec.name, kind, window)
+        return stands
     summary = verdict.summary() if hasattr(verdict, "summary") else asdict(verdict)
     if hasattr(verdict, "sentence"):
         summary = {**summary, "sentence": verdict.sentence()}
-    engine = open_store(settings)
     if kind == "performance":  # by this a later run knows that labels came since
         heard = heard_of(engine, spec.name, [window], version=version, as_of=as_of)
         summary = {**summary, "labels_heard": heard[0]}
@@ -135,7 +140,14 @@ def windows_to_judge(
     """
     engine, counts = open_store(settings), spec.drift.windows[1]
     found = checks.recent(engine, spec.name, "performance", counts + LOOK_BACK, as_of)
-    earlier = [check for check in found if check.version == version and check.window.end <= window.start]
+    moved = service.moved_from(engine, spec.name, Window(found[0].window.start, window.end)) if found else []
+    earlier = [
+        check
+        for check in found
+        if check.version == version and check.window.end <= window.start
+        # What is left of a window in the database says nothing more of it.
+        if not any(check.window.start < day.end and day.start < check.window.end for day in moved)
+    ]
     again = [check.window for check in found[-counts:] if check in earlier]
     past = [check for check in found[:-counts] if check in earlier]
     now = heard_of(engine, spec.name, [check.window for check in past], version=version, as_of=as_of)

@@ -13,24 +13,24 @@ from prefect.runtime import flow_run
 from sqlalchemy.engine import Engine
 
 from tasks.core.drift.profile import Reference
-from tasks.core.errors import DriftError
+from tasks.core.errors import DriftError, StoreError
 from tasks.core.evaluation.performance import PerformanceVerdict
 from tasks.core.health.alarms import Alarm, Health
-from tasks.core.health.budget import Budget, Kept, score_budget
-from tasks.core.health.burn import burns, lookbacks
+from tasks.core.health.budget import Budget
+from tasks.core.health.burn import Burning
 from tasks.core.health.diagnosis import Diagnosis, diagnose
 from tasks.core.health.latency import NOT_MEASURED
 from tasks.core.health.service import ServiceVerdict, judge_service
 from tasks.core.health.shift import ShiftVerdict, judge_shift, scores_of_training, scores_of_windows
-from tasks.core.health.slices import EARLIER, SlicesVerdict, judge_slices, past_of
+from tasks.core.health.slices import EARLIER, SlicesVerdict, apart, judge_slices, past_of
 from tasks.core.health.staleness import Freshness, Stale
 from tasks.core.records.health import health_markdown
 from tasks.core.spec import ModelSpec
-from tasks.core.window import Window, parse_duration
+from tasks.core.window import Window, parse_duration, utc
 from tasks.log import task_logger
 from tasks.pages.note import note
 from tasks.settings import Settings
-from tasks.store import checks, evidence, service, upkeep
+from tasks.store import checks, evidence, service, spent, upkeep
 from tasks.store.engine import open_store
 from tasks.store.labels import matured
 from tasks.store.version import ChampionInfo
@@ -38,6 +38,7 @@ from tasks.store.version import ChampionInfo
 __all__ = [
     "Alarm",
     "Health",
+    "burning",
     "health",
     "prediction_shift",
     "publish_health",
@@ -89,6 +90,7 @@ def health(
             tuple(staleness(spec, as_of=as_of, incumbent=incumbent, running="monitor", settings=settings))
         ),
         diagnosis=_diagnosis(spec, window, recent, answers, performance, as_of, open_store(settings)),
+        burning=burning(spec, as_of=as_of, settings=settings),
     )
     if not dry_run:
         _record(spec, window, recent, found, version, as_of, open_store(settings))
@@ -108,24 +110,23 @@ def publish_health(spec: ModelSpec, found: Health, window: Window) -> str:
 def service_health(spec: ModelSpec, window: Window, *, settings: Settings | None = None) -> ServiceVerdict:
     """Return how the app served the model: requests, errors, latency, and the speed of the budget's burn.
 
-    The burn is that at the window's end, so that looking again finds the same.
+    The burn is that at the window's end, so that looking again finds the same; `burning` tells that of now.
     """
     engine, slo = open_store(settings), spec.slo
-    period = parse_duration(slo.period)
     took = service.latencies(engine, spec.name, window, limit_ms=slo.p99_ms)
     return judge_service(
         service.counted(engine, spec.name, window),
         {version: one for version, one in took.items() if version != service.ALL},
         slo,
         together=took.get(service.ALL, NOT_MEASURED),
-        burns=burns(
-            service.over(engine, spec.name, window.end, lookbacks(period)),
-            availability=slo.availability,
-            period=period,
-            min_requests=slo.min_requests,
-        ),
+        burns=spent.service(engine, spec, window.end),
         seconds=window.length.total_seconds(),
     )
+
+
+def burning(spec: ModelSpec, *, as_of: datetime, settings: Settings | None = None) -> Burning:
+    """Return whether requests are being lost right now: up to the last minute, not to a window's end."""
+    return Burning(spent.service(open_store(settings), spec, utc(as_of).replace(second=0, microsecond=0)))
 
 
 def prediction_shift(
@@ -135,18 +136,17 @@ def prediction_shift(
     if incumbent is None:
         return ShiftVerdict("undecided", "no champion yet")
     engine, number = open_store(settings), incumbent.version
-    said = service.answers(engine, spec.name, window, number)
+    said = service.answers(engine, spec.name, window, number, settings=settings)
     reference = _reference(incumbent.reference_path)
     labels = reference.insight.labels if reference is not None and reference.insight else None
     trained = labels.counts if labels is not None and not labels.edges else None
     of_training = None if reference is None else scores_of_training(reference)
     if of_training is not None:
         return judge_shift(spec, said, of_training, trained=trained)
-    first = service.first_event(engine, spec.name, number)
-    begun = None if first is None else Window(first, first + FIRST_WINDOWS * window.length)
-    if begun is None or begun.end > window.start:
+    begun = _begun(spec, window, incumbent, engine, settings)
+    if begun is None:
         return judge_shift(spec, said, None, trained=trained)
-    early = scores_of_windows(spec, service.answers(engine, spec.name, begun, number))
+    early = scores_of_windows(spec, begun)
     return judge_shift(spec, said, early, against=f"its first {FIRST_WINDOWS} windows", trained=trained)
 
 
@@ -171,25 +171,15 @@ def realised_slices(
     groups = pd.DataFrame(index=rows["prediction_id"])
     if named and len(rows):
         groups = service.logged_values(engine, spec.name, window, named).reindex(rows["prediction_id"])
-    before = checks.recent(engine, spec.name, "slices", EARLIER, window.start)
-    past = past_of([one.summary for one in before if one.version == incumbent.version])
+    steps = window.length // min(window.length, _DAY)  # longer windows overlap, by days
+    before = checks.recent(engine, spec.name, "slices", min(2 * EARLIER * steps, _MOST_WINDOWS), window.start)
+    past = past_of([one.summary for one in apart([c for c in before if c.version == incumbent.version])])
     return judge_slices(rows, groups, incumbent.classes, spec, promise=incumbent.promise.value, past=past)
 
 
 def spent_budget(spec: ModelSpec, *, as_of: datetime, settings: Settings | None = None) -> Budget:
     """Return how much is left of the score's error budget, over windows that do not overlap, newest first."""
-    period, length = parse_duration(spec.slo.period), parse_duration(spec.window.check)
-    most = min(_MOST_WINDOWS, 2 * (period // min(length, _DAY)) + 2)  # longer windows overlap, by days
-    kept: list[Kept] = []
-    for one in reversed(checks.recent(open_store(settings), spec.name, "performance", most, as_of)):
-        value, limit = one.summary.get("value"), one.summary.get("limit")
-        apart = not kept or one.window.end <= kept[-1].window.start
-        is_told = one.outcome != "undecided" and value is not None and limit is not None
-        if is_told and apart and one.window.end > as_of - period:
-            kept.append(Kept(one.window, value < limit))
-    return score_budget(
-        kept[::-1], budget=spec.slo.budget, period=period, length=length, confidence=spec.gate.confidence
-    )
+    return spent.score(open_store(settings), spec, as_of)
 
 
 def staleness(
@@ -258,6 +248,9 @@ def _record(
     ]
     extra = {"slices": {"diagnosis": found.diagnosis.kind, "diagnosis_why": found.diagnosis.why}}
     for kind, span, part in parts:
+        if service.settled(engine, spec.name, kind, span):
+            task_logger(__name__).info("%s: %s over %s stands: its predictions moved", spec.name, kind, span)
+            continue
         checks.record(
             engine,
             model=spec.name,
@@ -269,6 +262,22 @@ def _record(
             run_id=str(flow_run.id) if flow_run.id else None,
             at=as_of,
         )
+
+
+def _begun(
+    spec: ModelSpec, window: Window, incumbent: ChampionInfo, engine: Engine, settings: Settings | None
+) -> pd.DataFrame | None:
+    """Return what the champion said in its first windows; None where they are not over, or cannot be read."""
+    number = incumbent.version
+    try:
+        first = service.first_event(engine, spec.name, number, since=incumbent.train_end, settings=settings)
+        begun = None if first is None else Window(first, first + FIRST_WINDOWS * window.length)
+        if begun is None or begun.end > window.start:
+            return None
+        return service.answers(engine, spec.name, begun, number, settings=settings)
+    except StoreError as err:
+        task_logger(__name__).warning("predictions are not compared with the first ones: %s", err)
+        return None
 
 
 def _reference(path: str) -> Reference | None:

@@ -140,10 +140,11 @@ def signal(
 ) -> Signalled:
     """Return which incidents these looks opened, raised or ended; people are told of those, and only those.
 
-    `look` names the window or run that looked: looking again under the same name changes nothing. An incident
-    opens when `alerts.open_after` says so, ends after `alerts.close_after` clean looks in a row, and is told
-    again, once, when it grows louder than people know. Facts are told at once. A cause that is not among the
-    looks was not looked at, which is neither bad nor clean.
+    `look` names the window or run that looked: looking again under the same name is no second look, but what
+    it finds by now takes the place of what it found before. An incident opens when `alerts.open_after` says
+    so, ends after `alerts.close_after` clean looks in a row, and is told again, once, when it grows louder
+    than people know. Facts are told at once. A cause that is not among the looks was not looked at, which is
+    neither bad nor clean.
     """
     desk = _Desk.here(spec, settings, link)
     seen = [replace(one, message=one.message[:LONGEST]) for one in one_per_cause(looks)]

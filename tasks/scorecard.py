@@ -45,7 +45,9 @@ def gather_facts(
             f"since {utc(since).isoformat()}", f"a moment before {until.isoformat()}", "give an earlier one",
             model=spec.name,
         )  # fmt: skip
-    return gather(open_store(settings), spec.name, since, as_of=until, prices=prices_of(spec))
+    return gather(
+        open_store(settings), spec.name, since, as_of=until, prices=prices_of(spec), settings=settings
+    )
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=120, cache_policy=NO_CACHE)

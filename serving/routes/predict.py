@@ -17,6 +17,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from serving.answer import Answer, records_of, told
 from serving.batching import Batcher, Bell, TooBusy
 from serving.body import read_rows
+from serving.canary import CanaryLane
 from serving.holder import Served
 from serving.record import AlreadyKept
 from serving.rollout import Route
@@ -33,6 +34,7 @@ Rows = Sequence[dict[str, Any]]  # Any: checked values
 def routes(service: Service) -> APIRouter:
     """Return the route that predicts."""
     lanes: dict[str, Batcher] = {}
+    canaries = {name: CanaryLane(name) for name in service.holders}
     bells: list[Bell] = []
     given_ids = _Recent(_REMEMBERED)
 
@@ -44,7 +46,7 @@ def routes(service: Service) -> APIRouter:
         try:
             yield
         finally:
-            for lane in lanes.values():
+            for lane in (*lanes.values(), *canaries.values()):
                 await lane.close()
 
     router = APIRouter(lifespan=life)
@@ -62,7 +64,9 @@ def routes(service: Service) -> APIRouter:
         if is_given and not given_ids.add((model, identity)):
             raise _answered_before()
         try:
-            served, route, rows, found = await _scored(service, lanes[model], champion, identity, given)
+            served, route, rows, found = await _scored(
+                service, lanes[model], canaries[model], champion, identity=identity, given=given
+            )
             took = (time.perf_counter() - began) * 1000
             kept = records_of(
                 served, rows, found,
@@ -84,7 +88,9 @@ def routes(service: Service) -> APIRouter:
 async def _scored(
     service: Service,
     lane: Batcher,
+    canary: CanaryLane,
     champion: Served,
+    *,
     identity: str,
     given: Sequence[Any],  # Any: JSON
 ) -> tuple[Served, Route, Rows, list[Answer]]:
@@ -92,16 +98,31 @@ async def _scored(
     rows = champion.checker.check(given)
     rollout = service.rollouts[champion.name]
     served, route = rollout.chosen(identity, champion)
+    fault: Exception | None = None
     if route == "canary":
         try:
             theirs = served.checker.check(given)
-            return served, route, theirs, await lane.answers(served.scorer, theirs)
-        except TooBusy as err:
-            raise _busy(err) from err
-        except Exception as err:  # whatever it is: the champion answers, and the canary's count goes up
-            rollout.failed(served, err)
+            return served, route, theirs, await canary.answers(served, theirs)
+        except TooBusy:
+            pass  # no fault of its own: the champion answers
+        except Exception as err:  # whatever it is: the champion answers
+            fault = err
+    began = time.monotonic()
     try:
-        return champion, "champion", rows, await lane.answers(champion.scorer, rows)
+        found = await _by_champion(lane, champion, rows)
+    except HTTPException:  # rows that neither can answer are no failure of the canary
+        if fault is not None and (own := await canary.error(served)):
+            rollout.failed(served, own)
+        raise
+    is_late = isinstance(fault, TimeoutError) and time.monotonic() - began >= canary.deadline
+    if fault is not None and not is_late:  # where the champion is as slow, that is not the canary's either
+        rollout.failed(served, fault)
+    return champion, "champion", rows, found
+
+
+async def _by_champion(lane: Batcher, champion: Served, rows: Rows) -> list[Answer]:
+    try:
+        return await lane.answers(champion.scorer, rows)
     except TooBusy as err:
         raise _busy(err) from err
     except NoAnswer as err:

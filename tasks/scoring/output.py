@@ -160,9 +160,7 @@ class _Table:
         del kind, rest
 
 
-def _logged(
-    engine: Engine, spec: ModelSpec, rows: pd.DataFrame
-) -> list[list[dict[str, Any]]]:  # Any: column values
+def _logged(engine: Engine, spec: ModelSpec, rows: pd.DataFrame) -> list[list[dict[str, Any]]]:  # Any: values
     """Return what the log holds of these rows, in their order, a few thousand at once."""
     ids, found = rows["prediction_id"].tolist(), []
     for start in range(0, len(ids), _AT_ONCE):

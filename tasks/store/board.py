@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from tasks.core.board.facts import KINDS, Board, Line, Move
+from tasks.core.board.facts import KINDS, Asked, Board, Line, Move
 from tasks.core.kpi.facts import Trouble
 from tasks.core.window import Window, utc
 from tasks.settings import Settings
@@ -17,6 +17,7 @@ from tasks.store import alerts, catalog, ledger, pages
 from tasks.store.engine import reading
 from tasks.store.schema import checks, predictions
 from tasks.store.schema_serving import traffic
+from tasks.store.traffic import read_traffic
 from tasks.store.trends import verdict_history
 
 MOST_WINDOWS = 500
@@ -24,11 +25,26 @@ MOST_WINDOWS = 500
 
 
 def board_facts(
-    engine: Engine, model: str, *, as_of: datetime, settings: Settings | None = None, reports: bool = True
+    engine: Engine,
+    model: str,
+    *,
+    as_of: datetime,
+    since: datetime | None = None,
+    settings: Settings | None = None,
+    reports: bool = True,
 ) -> Board:
-    """Return the model as it stood at `as_of`; `reports`: look which drift reports are kept, too."""
+    """Return the model as it stood at `as_of`.
+
+    Args:
+        engine: the store.
+        model: name of the model.
+        as_of: what was known later is not seen.
+        since: every window that ended after this; default: the last `MOST_WINDOWS` of each kind.
+        settings: this place.
+        reports: look which drift reports are kept, too.
+    """
     until = utc(as_of)
-    lines = _lines(engine, model, until)
+    lines = _lines(engine, model, until, since)
     performance = next((one for one in reversed(lines) if one.summary.get("metric")), None)
     return Board(
         model=model,
@@ -71,18 +87,30 @@ def known_models(engine: Engine) -> list[str]:
     return sorted(found | set(catalog.model_names(engine)))
 
 
+def asked_in(engine: Engine, model: str, window: Window) -> Asked:
+    """Return the requests of the window, as the processes of the app counted them."""
+    counted = read_traffic(engine, model, window)
+    return Asked(
+        requests=sum(one.requests for one in counted),
+        refused=sum(one.requests for one in counted if 400 <= one.status < 500),
+        failed=sum(one.requests for one in counted if one.status >= 500),
+    )
+
+
 def _by(moment: datetime | None, until: datetime) -> datetime | None:
     return moment if moment is not None and moment <= until else None
 
 
-def _lines(engine: Engine, model: str, until: datetime) -> list[Line]:
+def _lines(engine: Engine, model: str, until: datetime, since: datetime | None) -> list[Line]:
     decided = {row.run_id: row.decision_id for row in ledger.decisions(engine, model) if row.run_id}
-    found = [_line(row, decided) for kind in KINDS for row in _newest(engine, model, kind, until)]
+    found = [_line(row, decided) for kind in KINDS for row in _newest(engine, model, kind, until, since)]
     return sorted(found, key=lambda one: (one.window.end, KINDS.index(one.kind)))
 
 
-def _newest(engine: Engine, model: str, kind: str, until: datetime) -> list[sa.RowMapping]:
-    """Return the newest conclusion of each of the last windows; of drift, which is long, the reason."""
+def _newest(
+    engine: Engine, model: str, kind: str, until: datetime, since: datetime | None
+) -> list[sa.RowMapping]:
+    """Return the newest conclusion of each window, newest first; of drift, which is long, the reason."""
     later = checks.alias()
     same = sa.and_(
         *(later.c[name] == checks.c[name] for name in ("model", "kind", "window_start", "window_end")),
@@ -95,8 +123,8 @@ def _newest(engine: Engine, model: str, kind: str, until: datetime) -> list[sa.R
         .where(checks.c.model == model, checks.c.kind == kind, checks.c.window_end <= until)
         .where(~sa.exists().where(same))
         .order_by(checks.c.window_end.desc(), checks.c.window_start.desc())
-        .limit(MOST_WINDOWS)
     )
+    query = query.limit(MOST_WINDOWS) if since is None else query.where(checks.c.window_end > utc(since))
     with reading(engine) as connection:
         return list(connection.execute(query).mappings())
 

@@ -21,6 +21,15 @@ from tasks.settings import Settings
 from tasks.store.schema import REVISION, dump_json
 
 BUSY_SECONDS = 60  # how long a writer waits for another before it gives up
+# A connection whose other end is gone ends after some 20 s; a long query that is alive does not.
+_POSTGRES = {
+    "connect_timeout": "10",
+    "keepalives_idle": "5",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+    "application_name": "evergreen",
+}
 _engines: dict[tuple[int, str], Engine] = {}
 _opening = Lock()
 
@@ -124,7 +133,7 @@ def _shown(url: URL) -> str:
 
 def _connectable(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
-        query = {"connect_timeout": "10", "application_name": "evergreen", **url.query}
+        query = {**_POSTGRES, **url.query}
         return sa.create_engine(url.set(query=query), pool_pre_ping=True, json_serializer=dump_json)
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=dump_json)

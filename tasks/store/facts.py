@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -24,22 +23,31 @@ from tasks.core.kpi.facts import (
 from tasks.core.model.columns import category_text
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, utc
+from tasks.settings import Settings
 from tasks.store import alerts, catalog, ledger, outbox
+from tasks.store.answered import count_answers
 from tasks.store.commits import commit_time
 from tasks.store.engine import reading
-from tasks.store.labels import matured
 from tasks.store.schema import checks
 from tasks.store.schema_serving import flow_runs
 
-_CHUNK = timedelta(days=31)  # of predictions that are in memory at once
-
 
 def gather(
-    engine: Engine, model: str, since: datetime | None, *, as_of: datetime, prices: Prices | None = None
+    engine: Engine,
+    model: str,
+    since: datetime | None,
+    *,
+    as_of: datetime,
+    prices: Prices | None = None,
+    settings: Settings | None = None,
 ) -> Facts:
     """Return what was known before `as_of`, to be counted from `since` (default: from the first on record).
 
-    Answers are counted only where `prices` gives them a worth: it takes a look at every labelled prediction.
+    Answers are counted only where `prices` gives them a worth: it takes a look at every labelled prediction,
+    and at the counts of those that moved to files.
+
+    Raises:
+        StoreError: when such counts are gone, or not what was written.
     """
     until = utc(as_of)
     rows = [row for row in ledger.history(engine, model) if row.at < until]
@@ -60,7 +68,7 @@ def gather(
         troubles=troubles,
         judged=_judged(engine, model, until),
         runs=_runs(engine, model, until),
-        answered=_answered(engine, model, begin, until) if priced.worth else (),
+        answered=_answered(engine, model, begin, until, settings or Settings()) if priced.worth else (),
         gains=_gains(engine, model) if priced.worth else {},
         prices=priced,
     )
@@ -121,23 +129,20 @@ def _judged(engine: Engine, model: str, until: datetime) -> tuple[Judged, ...]:
 
 def _runs(engine: Engine, model: str, until: datetime) -> tuple[Ran, ...]:
     table = flow_runs.c
-    query = sa.select(table.flow, table.as_of, table.seconds).where(table.model == model, table.as_of < until)
+    query = sa.select(table.flow, table.as_of, table.seconds, table.started_at).where(
+        table.model == model, table.as_of < until
+    )
     with reading(engine) as connection:
         rows = connection.execute(query.order_by(flow_runs.c.id)).all()
-    return tuple(Ran(row.flow, row.as_of, row.seconds) for row in rows)
+    return tuple(Ran(row.flow, row.as_of, row.seconds, row.started_at) for row in rows)
 
 
-def _answered(engine: Engine, model: str, since: datetime, until: datetime) -> tuple[Answered, ...]:
-    counts: Counter[tuple[int, str, str]] = Counter()
-    start = since
-    while start < until:
-        end = min(start + _CHUNK, until)
-        found = matured(engine, model, Window(start, end), as_of=until)
-        for version, label, prediction in zip(
-            found["version"], found["label"], found["prediction"], strict=True
-        ):
-            counts[int(version), category_text(label), category_text(prediction)] += 1
-        start = end
+def _answered(
+    engine: Engine, model: str, since: datetime, until: datetime, place: Settings
+) -> tuple[Answered, ...]:
+    if since >= until:
+        return ()
+    counts = count_answers(engine, model, Window(since, until), as_of=until, settings=place)
     return tuple(Answered(*key, rows) for key, rows in sorted(counts.items()))
 
 

@@ -2,52 +2,43 @@
 
 A label stands for one prediction (its id), for the predictions of one event (key and time) or for every one
 of a key. A prediction takes the most specific of those that fit it, and of these the one known last; of
-labels known at the same moment the one recorded last. Nothing is ever overwritten.
+labels known at the same moment the one recorded last. A label that a caller told of a key is not for events
+after it was known. Nothing is ever overwritten.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from tasks.core.window import Window, utc
 from tasks.store.engine import reading, writing
 from tasks.store.frames import frame_of, require, values_of
-from tasks.store.schema import labels, predictions
+from tasks.store.known_labels import Heard, Label, Nearby
+from tasks.store.schema import UtcDateTime, labels, predictions
 
-Heard = Literal["new", "corrected", "same", "outdated"]
-_CHUNK = 5_000  # keys per query, below the bound-parameter limits of both databases
+__all__ = [
+    "AHEAD",
+    "Heard",
+    "Label",
+    "fits",
+    "hear",
+    "in_window",
+    "labels_record",
+    "matured",
+    "standing_labels",
+]
+
+AHEAD = timedelta(minutes=1)
+"""How far before its event a label may be known by a caller's clock; our choice."""
 _MATURED = ("prediction_id", "row_key", "event_time", "version", "prediction", "score")
-
-
-@dataclass(frozen=True)
-class Label:
-    """A label, what it is for, and since when it is known.
-
-    `row_key` is that of the prediction also where `prediction_id` names a single one.
-    """
-
-    row_key: str
-    label: Any  # Any: text, a number or a boolean
-    known_at: datetime
-    prediction_id: str | None = None
-    event_time: datetime | None = None
-
-    @property
-    def target(self) -> _Target:
-        """What the label is for."""
-        return self.row_key, self.prediction_id, self.event_time
-
-
-_Target = tuple[str, str | None, datetime | None]
-_Known = list[tuple[datetime, Any]]  # Any: labels may be of any type
 
 
 def hear(
@@ -65,16 +56,14 @@ def hear(
         source: who told, `api` or `fetch`.
         heard_at: when we were told.
     """
+    nearby = Nearby(model, given)
+    with reading(engine) as connection:
+        nearby.read(connection)
     with writing(engine, lock=f"labels:{model}") as connection:
-        known = _history(connection, model, {one.row_key for one in given})
-        found, news = [], []
-        for one in given:
-            heard = _heard(known[one.target], one)
-            found.append(heard)
-            if heard == "same":
-                continue
-            _learn(known[one.target], one)
-            news.append(_row(one) | {"model": model, "source": source, "heard_at": utc(heard_at)})
+        nearby.catch_up(connection)
+        found = [nearby.hear(one) for one in given]
+        told = {"model": model, "source": source, "heard_at": utc(heard_at)}
+        news = [_row(one) | told for one, heard in zip(given, found, strict=True) if heard != "same"]
         if news:
             connection.execute(labels.insert(), news)
     return found
@@ -166,6 +155,11 @@ def fits() -> sa.ColumnElement[bool]:
         labels.c.row_key == predictions.c.row_key,
         sa.or_(labels.c.prediction_id.is_(None), labels.c.prediction_id == predictions.c.prediction_id),
         sa.or_(labels.c.event_time.is_(None), labels.c.event_time == predictions.c.event_time),
+        # What was fetched was fetched for its predictions, and may tell no more than the day.
+        sa.or_(
+            sa.func.coalesce(labels.c.source, "fetch") != "api",
+            labels.c.known_at >= _Earlier(predictions.c.event_time),
+        ),
     )
 
 
@@ -175,37 +169,23 @@ def in_window(model: str, window: Window) -> tuple[sa.ColumnElement[bool], ...]:
     return (predictions.c.model == model, moment >= window.start, moment < window.end)
 
 
-def _history(connection: Connection, model: str, keys: Iterable[str]) -> dict[_Target, _Known]:
-    """Return what is known of these keys, by what it is for, oldest first."""
-    known: dict[_Target, _Known] = defaultdict(list)
-    wanted, c = sorted(keys), labels.c
-    for start in range(0, len(wanted), _CHUNK):
-        query = (
-            sa.select(c.row_key, c.prediction_id, c.event_time, c.known_at, c.label)
-            .where(c.model == model, c.row_key.in_(wanted[start : start + _CHUNK]))
-            .order_by(c.known_at, c.id)
-        )
-        for row in connection.execute(query):
-            known[row.row_key, row.prediction_id, row.event_time].append((row.known_at, row.label))
-    return known
+class _Earlier(FunctionElement[datetime]):
+    """The moment `AHEAD` before another."""
+
+    type = UtcDateTime()
+    inherit_cache = True
 
 
-def _heard(known: _Known, one: Label) -> Heard:
-    then = [label for at, label in known if at <= one.known_at]
-    if then and _same(then[-1], one.label):
-        return "same"
-    if len(then) < len(known):
-        return "outdated"
-    return "corrected" if then else "new"
+@compiles(_Earlier)
+def _in_postgres(element: _Earlier, compiler: Any, **kwargs: Any) -> str:  # Any: SQLAlchemy's own
+    moment = compiler.process(element.clauses, **kwargs)
+    return f"({moment} - interval '{AHEAD.total_seconds():.0f} seconds')"
 
 
-def _same(one: Any, other: Any) -> bool:  # Any: labels may be of any type
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
-
-
-def _learn(known: _Known, one: Label) -> None:
-    place = sum(at <= one.known_at for at, _ in known)
-    known.insert(place, (one.known_at, one.label))
+@compiles(_Earlier, "sqlite")
+def _in_sqlite(element: _Earlier, compiler: Any, **kwargs: Any) -> str:  # Any: SQLAlchemy's own
+    moment = compiler.process(element.clauses, **kwargs)
+    return f"strftime('%Y-%m-%d %H:%M:%f', {moment}, '-{AHEAD.total_seconds():.0f} seconds')"
 
 
 def _row(one: Label) -> dict[str, Any]:  # Any: column values

@@ -23,6 +23,8 @@ from tasks.settings import Settings
 from tasks.store.s3 import filesystem, put_file
 from tasks.store.schema import dump_json
 
+SUMS = "sums"
+"""State of a note that names no predictions, but the counts that were kept of some."""
 _JSON = ("prediction", "score", "inputs")
 _MOMENT = pa.timestamp("us", "UTC")
 SCHEMA = pa.schema(
@@ -58,6 +60,34 @@ def check(part: Partition, settings: Settings, *, model: str) -> None:
     with _opened(part, settings, model=model) as file:
         if file.metadata.num_rows != part.rows:
             raise _not_it(part, model, f"{file.metadata.num_rows} rows")
+
+
+def content(part: Partition, settings: Settings, *, model: str) -> bytes:
+    """Return the bytes of the file.
+
+    Raises:
+        StoreError: when it is gone, or not the one that was written.
+    """
+    target = f"{settings.artifact_root}/{part.path}"
+    with _io(model, part.window):
+        if target.startswith("s3://"):
+            files, path = filesystem(target, settings)
+            with files.open_input_stream(path) as stream:
+                data = stream.read()
+        else:
+            data = Path(target).read_bytes()
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise _not_it(part, model, "another digest")
+    return data
+
+
+def partition_of(row: Mapping[Any, Any]) -> Partition:  # Any: column values
+    """Return the row of the store as a partition."""
+    return Partition(
+        row["id"],
+        Window(row["window_start"], row["window_end"]),
+        *(row[name] for name in ("part", "path", "sha256", "rows", "state", "at")),
+    )
 
 
 def ids_in(part: Partition, settings: Settings, *, model: str) -> list[str]:
@@ -130,16 +160,7 @@ def remove(part: Partition, settings: Settings, *, model: str) -> None:
 
 @contextmanager
 def _opened(part: Partition, settings: Settings, *, model: str) -> Iterator[pq.ParquetFile]:
-    target = f"{settings.artifact_root}/{part.path}"
-    with _io(model, part.window):
-        if target.startswith("s3://"):
-            files, path = filesystem(target, settings)
-            with files.open_input_stream(path) as stream:
-                data = stream.read()
-        else:
-            data = Path(target).read_bytes()
-    if hashlib.sha256(data).hexdigest() != part.sha256:
-        raise _not_it(part, model, "another digest")
+    data = content(part, settings, model=model)
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         yield file
 

@@ -8,7 +8,6 @@ of its rows, and of one that was `dropped` only the number of its rows is left.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -22,8 +21,20 @@ from sqlalchemy.engine import Connection, Engine
 
 from tasks.core.window import Window
 from tasks.settings import Settings
+from tasks.store.answered import keep_counts
 from tasks.store.engine import reading, writing
-from tasks.store.partition_files import SCHEMA, Partition, check, encoded, ids_in, keep, read_part, remove
+from tasks.store.partition_files import (
+    SCHEMA,
+    SUMS,
+    Partition,
+    check,
+    encoded,
+    ids_in,
+    keep,
+    partition_of,
+    read_part,
+    remove,
+)
 from tasks.store.schema import predictions
 from tasks.store.schema_serving import partitions
 
@@ -80,12 +91,12 @@ def read_log(
 
 def of_window(engine: Engine, model: str, window: Window | None = None) -> list[Partition]:
     """Return the parts whose days touch the window, default: all, oldest first."""
-    query = sa.select(partitions).where(partitions.c.model == model)
+    query = sa.select(partitions).where(partitions.c.model == model, partitions.c.state != SUMS)
     if window is not None:
         query = query.where(partitions.c.window_start < window.end, partitions.c.window_end > window.start)
     with reading(engine) as connection:
         found = connection.execute(query.order_by(partitions.c.window_start, partitions.c.part)).mappings()
-        return [_partition(row) for row in found]
+        return [partition_of(row) for row in found]
 
 
 def write_part(
@@ -111,27 +122,30 @@ def write_part(
         one = Partition(0, day, part, name, digest, rows, "written", at)
         keep(draft, one, settings, model=model)
         check(one, settings, model=model)
-        values = {
-            **{"model": model, "window_start": day.start, "window_end": day.end, "part": part},
-            **{"path": name, "sha256": digest, "rows": rows, "state": "written", "at": at},
-        }
         with writing(engine, lock=f"partitions:{model}") as connection:
-            made = connection.execute(partitions.insert().values(**values)).inserted_primary_key
+            made = connection.execute(partitions.insert().values(**_values(model, one))).inserted_primary_key
         return replace(one, id=int(made[0]) if made else 0)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def move_out(engine: Engine, model: str, part: Partition, *, settings: Settings, at: datetime) -> int:
+def move_out(
+    engine: Engine, model: str, part: Partition, *, settings: Settings, at: datetime, with_counts: bool = True
+) -> int:
     """Remove from the database the rows that are in this file, after it was read back; return how many.
+
+    With counts, those of its labelled answers are kept beside it, see `tasks.store.answered`.
 
     Raises:
         StoreError: when the file is gone or not the one that was written: then nothing is removed.
     """
     check(part, settings, model=model)
     ids = ids_in(part, settings, model=model)
+    counts = keep_counts(engine, model, part, ids, settings=settings, at=at) if with_counts else None
     with writing(engine, lock=f"partitions:{model}") as connection:
         removed = _delete(connection, model, ids)
+        if counts is not None:
+            connection.execute(partitions.insert().values(**_values(model, counts)))
         connection.execute(partitions.update().where(partitions.c.id == part.id).values(state="moved", at=at))
     return removed
 
@@ -190,17 +204,16 @@ def _write(engine: Engine, model: str, day: Window, draft: Path, *, leave_out: s
     return written
 
 
+def _values(model: str, one: Partition) -> dict[str, Any]:  # Any: column values
+    return {
+        **{"model": model, "window_start": one.window.start, "window_end": one.window.end},
+        **{name: getattr(one, name) for name in ("part", "path", "sha256", "rows", "state", "at")},
+    }
+
+
 def _delete(connection: Connection, model: str, ids: list[str]) -> int:
     removed = 0
     for start in range(0, len(ids), _KEYS):
         some = predictions.c.prediction_id.in_(ids[start : start + _KEYS])
         removed += connection.execute(predictions.delete().where(predictions.c.model == model, some)).rowcount
     return removed
-
-
-def _partition(row: Mapping[Any, Any]) -> Partition:  # Any: column values
-    return Partition(
-        row["id"],
-        Window(row["window_start"], row["window_end"]),
-        *(row[name] for name in ("part", "path", "sha256", "rows", "state", "at")),
-    )

@@ -13,13 +13,17 @@ from sqlalchemy.engine import Engine
 from tasks.core.health.latency import Latency, from_buckets, interpolated, merged, ranks_needed
 from tasks.core.health.service import Counted
 from tasks.core.window import Window, utc
+from tasks.settings import Settings
+from tasks.store import checks, partitions
 from tasks.store.engine import reading
+from tasks.store.partition_files import read_part
 from tasks.store.schema import labels, predictions
 from tasks.store.schema_serving import traffic
 
 ALL = -1
 """Stands for all versions together where a version's number is expected."""
 _BATCH = 20_000
+_OF_THE_LOG = frozenset({"performance", "service", "predictions", "slices", "labels"})
 
 
 def counted(engine: Engine, model: str, window: Window) -> dict[int, Counted]:
@@ -87,8 +91,18 @@ def latencies(
     return found
 
 
-def answers(engine: Engine, model: str, window: Window, version: int) -> pd.DataFrame:
-    """Return what this version said of the events of the window; columns prediction and score."""
+def answers(
+    engine: Engine, model: str, window: Window, version: int, *, settings: Settings | None = None
+) -> pd.DataFrame:
+    """Return what this version said of the events of the window; columns prediction and score.
+
+    Raises:
+        StoreError: when the window's predictions moved to a file that cannot be read.
+    """
+    if moved_from(engine, model, window):
+        rows = partitions.read_log(engine, model, window, settings=settings or Settings())
+        mine: pd.DataFrame = rows[rows["version"] == version]
+        return mine[["prediction", "score"]].astype(object).reset_index(drop=True)
     query = (
         sa.select(predictions.c.prediction, predictions.c.score)
         .where(*_events(model, window), predictions.c.version == version)
@@ -104,13 +118,56 @@ def answers(engine: Engine, model: str, window: Window, version: int) -> pd.Data
     return pd.DataFrame(columns)
 
 
-def first_event(engine: Engine, model: str, version: int) -> datetime | None:
-    """Return when the first event happened that this version predicted; None where there is none."""
+def first_event(
+    engine: Engine,
+    model: str,
+    version: int,
+    *,
+    since: datetime | None = None,
+    settings: Settings | None = None,
+) -> datetime | None:
+    """Return when the first event happened that this version predicted; None where there is none.
+
+    Predictions that moved to files count too, of days that end after `since`; those of dropped files are
+    forgotten.
+
+    Raises:
+        StoreError: when one of the files cannot be read.
+    """
     query = sa.select(sa.func.min(predictions.c.event_time)).where(
         predictions.c.model == model, predictions.c.version == version
     )
     with reading(engine) as connection:
-        return connection.execute(query).scalar()
+        first: datetime | None = connection.execute(query).scalar()
+    for part in partitions.of_window(engine, model):
+        if first is not None and part.window.start >= first:
+            break
+        if part.state != "moved" or (since is not None and part.window.end <= since):
+            continue
+        rows = read_part(
+            part, part.window, ("version", "event_time"), model=model, settings=settings or Settings()
+        )
+        mine = rows.loc[rows["version"] == version, "event_time"]
+        if len(mine):
+            moment: datetime = pd.Timestamp(mine.min()).to_pydatetime()
+            first = moment if first is None else min(first, moment)
+    return first
+
+
+def moved_from(engine: Engine, model: str, window: Window) -> list[Window]:
+    """Return the days of the window whose predictions moved out of the database, or were dropped since."""
+    return [one.window for one in partitions.of_window(engine, model, window) if one.state != "written"]
+
+
+def settled(engine: Engine, model: str, kind: checks.Kind, window: Window) -> checks.Check | None:
+    """Return the decided check of a window that cannot be checked any more; None: record what was found.
+
+    Where predictions of the window moved out of the database, another look would find fewer, or none.
+    """
+    if kind not in _OF_THE_LOG or not moved_from(engine, model, window):
+        return None
+    same = [one for one in checks.recent(engine, model, kind, 3, window.end) if one.window == window]
+    return same[0] if same and same[0].outcome != "undecided" else None
 
 
 def logged_values(engine: Engine, model: str, window: Window, columns: Sequence[str]) -> pd.DataFrame:

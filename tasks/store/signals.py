@@ -94,25 +94,28 @@ def take(
 ) -> list[Heard]:
     """Return what became of each look, one per cause; `name` says which window or run looked.
 
-    Of a cause the same name counts once. Looks at one cause have their order by `at`; one that comes late is
-    put where it belongs.
+    Of a cause the same name counts once: looked at again, later, and found otherwise, it takes the place of
+    what it found before. Looks at one cause have their order by `at`; one that comes late is put where it
+    belongs.
     """
     with writing(engine, lock=f"deliveries:{model}") as connection:
         names = {look.cause: look_at(look.cause, name, at) for look in looks}
-        known = _taken(connection, model, names)
+        taken = _taken(connection, model, names)
+        otherwise = {look.cause for look in looks if _says_otherwise(look, taken.get(look.cause), utc(at))}
+        _replace(connection, model, names, [look for look in looks if look.cause in otherwise], utc(at))
         rows = [
             {
                 "model": model, "cause": look.cause, "look": names[look.cause], "is_bad": look.is_bad,
                 "tier": look.tier, "message": look.message, "at": utc(at),
             }
             for look in looks
-            if look.cause not in known
+            if look.cause not in taken
         ]  # fmt: skip
         insert_new(connection, signals, rows)
         is_open = {one.cause: one for one in alerts.of_model(connection, model, open_only=True)}
         return [
             _follow(connection, look, is_open.get(look.cause), _At(model, utc(at), rules, voice))
-            if look.cause not in known
+            if look.cause not in taken or look.cause in otherwise
             else Heard(look, is_new=False)
             for look in looks
         ]
@@ -201,11 +204,33 @@ def _raise(
     alerts.write(connection, incident, topic, contents, now=voice.now, wait=voice.wait)
 
 
-def _taken(connection: Connection, model: str, names: Mapping[str, str]) -> set[str]:
-    """Return the causes, of those with the names of their looks, that this look was about before."""
+def _taken(
+    connection: Connection, model: str, names: Mapping[str, str]
+) -> dict[str, tuple[datetime, bool, str]]:
+    """Return by cause, of those with the names of their looks, when this look was taken and what it found."""
     mine = (signals.c.model == model, signals.c.cause.in_(list(names)))
-    query = sa.select(signals.c.cause, signals.c.look).where(*mine, signals.c.look.in_(set(names.values())))
-    return {row.cause for row in connection.execute(query) if names[row.cause] == row.look}
+    query = sa.select(signals).where(*mine, signals.c.look.in_(set(names.values())))
+    return {
+        row.cause: (row.at, row.is_bad, row.tier)
+        for row in connection.execute(query)
+        if names[row.cause] == row.look
+    }
+
+
+def _says_otherwise(look: Look, before: tuple[datetime, bool, str] | None, at: datetime) -> bool:
+    """Return whether a look that was taken before finds something else by now; the later moment counts."""
+    if before is None or at < before[0]:
+        return False
+    return look.is_bad != before[1] or (look.is_bad and look.tier != before[2])
+
+
+def _replace(
+    connection: Connection, model: str, names: Mapping[str, str], looks: Iterable[Look], at: datetime
+) -> None:
+    for look in looks:
+        mine = (signals.c.cause == look.cause, signals.c.look == names[look.cause])
+        found = {"is_bad": look.is_bad, "tier": look.tier, "message": look.message, "at": at}
+        connection.execute(signals.update().where(signals.c.model == model, *mine).values(found))
 
 
 def _recent(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -12,12 +13,16 @@ from sqlalchemy.engine import Connection, Engine
 
 from tasks.core.window import utc
 from tasks.store.engine import reading
-from tasks.store.labels import Label, hear
+from tasks.store.labels import AHEAD, Label, hear
 from tasks.store.schema import predictions
 
 Outcome = Literal["new", "corrected", "same", "outdated", "kept_for_later", "refused"]
-NO_SUCH = "no prediction has this id, or it is not in the store yet: tell it again later then"
-_AHEAD = timedelta(minutes=1)
+NO_SUCH = (
+    "no prediction has this id (they read REQUEST_ID/ROW, the first row is 0), or it is not in the store yet"
+)
+MOST_TOLD = 100
+"""Labels of one target that one call may tell; our choice: more is no correction but a history."""
+TOO_MANY = f"more than {MOST_TOLD} labels for the same in one request"
 _CHUNK = 5_000
 
 
@@ -47,7 +52,8 @@ def hear_told(engine: Engine, model: str, told: Sequence[Told], *, now: datetime
     """Return what became of each label; all but those refused are in the store when this returns.
 
     A label for an id that no prediction has is refused, one for a key is kept for later. A label that was
-    known before its event happened is refused; a caller's clock may be a minute behind.
+    known before its event happened is refused; a caller's clock may be a minute behind. So is what goes
+    beyond `MOST_TOLD` for one target.
     """
     moment = utc(now)
     with reading(engine) as connection:
@@ -56,7 +62,7 @@ def hear_told(engine: Engine, model: str, told: Sequence[Told], *, now: datetime
         first = _first_events(connection, model, keys)
         timed = {one.event_time for one in told if one.event_time is not None}
         there = _events(connection, model, keys, timed) if timed else set()
-    placed = [_placed(one, by_id, first, there, now=moment) for one in told]
+    placed = _limited([_placed(one, by_id, first, there, now=moment) for one in told])
     good = [one for one, _ in placed if isinstance(one, Label)]
     heard = iter(hear(engine, model, good, source="api", heard_at=moment) if good else [])
     found = []
@@ -89,10 +95,22 @@ def _placed(
         key = str(one.key)
         happened = one.event_time or first.get(key, known_at)
         is_served = (key, one.event_time) in there if one.event_time else key in first
-    if known_at < happened - _AHEAD:
+    if known_at < happened - AHEAD:
         return Heard("refused", "it was known before the event happened"), is_served
     known_at = max(known_at, happened)
     return Label(key, one.label, known_at, one.prediction_id, one.event_time), is_served
+
+
+def _limited(placed: Iterable[tuple[Label | Heard, bool]]) -> list[tuple[Label | Heard, bool]]:
+    """Return the same with what goes beyond the limit refused."""
+    told: Counter[object] = Counter()
+    found = []
+    for one, is_served in placed:
+        if isinstance(one, Label):
+            told[one.target] += 1
+        too_many = isinstance(one, Label) and told[one.target] > MOST_TOLD
+        found.append((Heard("refused", TOO_MANY) if too_many else one, is_served))
+    return found
 
 
 def _by_id(connection: Connection, model: str, ids: Iterable[str]) -> dict[str, tuple[str, datetime]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from sqlalchemy.engine import Engine
 
-from tasks.core.health.staleness import PATIENCE, Stale, judge_age, judge_gaps, judge_runs
+from tasks.core.health.staleness import PATIENCE, Stale, forgotten, judge_age, judge_gaps, judge_runs
 from tasks.core.spec import ModelSpec
 from tasks.core.window import parse_duration, utc
-from tasks.store import checks, flow_runs, service, watermarks
+from tasks.store import alerts, checks, flow_runs, service, watermarks
 
 PERIODIC = ("monitor", "detect_drift", "score")
 """Flows that run at intervals; the others run when something asks for them."""
@@ -21,7 +21,7 @@ _MOST_CHECKS = 1_000
 def overdue(
     engine: Engine, spec: ModelSpec, as_of: datetime, *, trained: datetime | None = None, running: str = ""
 ) -> list[Stale]:
-    """Return what was looked at, overdue or not.
+    """Return what was looked at, overdue or not, and what incidents call overdue and nobody expects any more.
 
     Args:
         engine: the store.
@@ -30,12 +30,22 @@ def overdue(
         trained: when the champion was.
         running: the flow that asks, of which no run is missed.
     """
-    moment = utc(as_of)
-    return [
+    moment, length = utc(as_of), parse_duration(spec.window.check)
+    within = max(parse_duration(spec.slo.period), 12 * length)
+    rhythms = flow_runs.rhythms(engine, spec.name, PERIODIC, moment, within=within)
+    looked = [
         *_of_rows(engine, spec, moment),
         *_of_champion(spec, trained, moment),
-        *_of_runs(engine, spec, moment, running),
+        *_of_runs(engine, spec, moment, running, rhythms),
     ]
+    told = [
+        one.cause
+        for one in alerts.history(engine, spec.name, open_only=True)
+        if one.opened_at <= moment  # what opened later is not seen
+    ]
+    failing = [f"run of {one.flow}" for one in rhythms if one.failed_since]
+    asking = [f"run of {running}", f"check of {_CHECKED_BY.get(running)}"]
+    return [*looked, *forgotten(told, looked, [*failing, *asking])]
 
 
 def _of_rows(engine: Engine, spec: ModelSpec, as_of: datetime) -> Iterator[Stale]:
@@ -74,18 +84,16 @@ def _of_champion(spec: ModelSpec, trained: datetime | None, as_of: datetime) -> 
         yield judge_age("champion", utc(trained), limit, as_of, said="the champion's training", tier="info")
 
 
-def _of_runs(engine: Engine, spec: ModelSpec, as_of: datetime, running: str) -> Iterator[Stale]:
+def _of_runs(
+    engine: Engine, spec: ModelSpec, as_of: datetime, running: str, rhythms: Iterable[flow_runs.Rhythm]
+) -> Iterator[Stale]:
     length, maturity = parse_duration(spec.window.check), parse_duration(spec.label.maturity)
     period = parse_duration(spec.slo.period)
-    rhythms = {
-        one.flow: one
-        for one in flow_runs.rhythms(engine, spec.name, PERIODIC, as_of, within=max(period, 12 * length))
-    }
     judged = set()
-    for flow, one in rhythms.items():
-        found = judge_runs(flow, one.succeeded, one.failed_since, as_of, least=length)
-        if found is not None and flow != running:
-            judged.add(flow)
+    for one in rhythms:
+        found = judge_runs(one.flow, one.succeeded, one.failed_since, as_of, least=length)
+        if found is not None and one.flow != running:
+            judged.add(one.flow)
             yield found
     for flow, kind in _CHECKED_BY.items():
         done = checks.recent(engine, spec.name, kind, _MOST_CHECKS, as_of)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core.board.facts import Board, Line, Move
+from tasks.core.board.facts import Asked, Board, Line, Move, apart
 from tasks.core.board.figures import figures_of, score_figure
 from tasks.core.board.fleet import fleet_of, spark_of
 from tasks.core.board.month import month_window
@@ -207,10 +207,10 @@ def test_the_tables_tell_the_newest_first_and_leave_out_what_was_only_skipped() 
 # The month in words
 
 
-def reviewed(board: Board, month: str = "2026-10", **spec: Any) -> str:
+def reviewed(board: Board, month: str = "2026-10", *, asked: Asked | None = None, **spec: Any) -> str:
     span = month_window(month)
     card = scorecard_of(Facts("churn", span.start, min(span.end, board.as_of)))
-    return review_markdown(review_of(board, card, make_spec(**spec), span))
+    return review_markdown(review_of(board, card, make_spec(**spec), span, asked=asked))
 
 
 def test_a_review_tells_the_month_against_the_promise() -> None:
@@ -233,6 +233,29 @@ def test_a_month_that_is_not_over_is_told_so_far_and_an_empty_one_says_so() -> N
     assert "Nothing could be judged this month." in empty
     assert "Incidents\n\nNone." in empty
     assert "Of people nothing is asked." in empty
+
+
+def test_a_review_counts_requests_by_the_month_and_owes_no_answer_to_what_was_wrong() -> None:
+    assert "Not measured" in reviewed(replace(BOARD, lines=(line("service", 0, **SERVICE),)))
+    text = reviewed(BOARD, asked=Asked(10_000, refused=9_800, failed=20))
+    assert "10,000 requests, of which 9,800 were wrong and refused." in text
+    assert "Of the others 20 failed on our side (90 % answered; agreed are 99.5 %)." in text
+    calm = reviewed(BOARD, asked=Asked(1_000, failed=1))
+    assert "1,000 requests. Of the requests 1 failed on our side (99.9 % answered" in calm
+    assert "5 failed on our side (agreed are" in reviewed(BOARD, asked=Asked(5, refused=5, failed=5))
+
+
+def test_of_windows_that_overlap_a_review_tells_those_that_do_not() -> None:
+    def daily(day: int, value: float, outcome: str = "ok") -> Line:
+        span = Window(T0 + day * DAY, T0 + day * DAY + WEEK)
+        return Line("performance", span, 1, outcome, {"value": value, "promise": 0.8})
+
+    lines = tuple(daily(n, 0.6, "drift") if n < 4 else daily(n, 0.8) for n in range(15))
+    assert [one.window.start for one in apart(lines)] == [T0 + n * DAY for n in (0, 7, 14)]
+    mixed = (*lines, replace(lines[5], kind="drift"))
+    assert mixed[-1] in apart(mixed), "each kind by itself"
+    text = reviewed(replace(BOARD, lines=lines))
+    assert "kept its promise in 2 of 3 windows" in text
 
 
 def test_a_review_uses_no_word_that_a_stakeholder_would_not_know() -> None:

@@ -11,13 +11,13 @@ from tasks.core.evaluation.bootstrap import Interval
 from tasks.core.evaluation.performance import PerformanceVerdict
 from tasks.core.health.alarms import Alarm, Health, bad
 from tasks.core.health.budget import Budget, Kept, score_budget
-from tasks.core.health.burn import Burn
+from tasks.core.health.burn import Burn, Burning
 from tasks.core.health.diagnosis import Diagnosis, diagnose
 from tasks.core.health.latency import Latency
 from tasks.core.health.service import Counted, ServiceVerdict, VersionService
 from tasks.core.health.shift import ShiftVerdict
 from tasks.core.health.slices import SliceScore, SlicesVerdict
-from tasks.core.health.staleness import Freshness, Stale, judge_age, judge_gaps, judge_runs
+from tasks.core.health.staleness import Freshness, Stale, forgotten, judge_age, judge_gaps, judge_runs
 from tasks.core.policy.label_shift import label_shift
 from tasks.core.records.health import health_markdown
 from tasks.core.records.performance import performance_markdown
@@ -215,6 +215,7 @@ def test_bad_parts_alarm_with_their_tier_and_stand_in_the_sentence() -> None:
     )
     found = health(
         service=service,
+        burning=Burning((burn,)),
         predictions=ShiftVerdict("drift", "psi 0.4"),
         budget=budget(1, 2, 3, 4),
         freshness=Freshness(
@@ -222,13 +223,40 @@ def test_bad_parts_alarm_with_their_tier_and_stand_in_the_sentence() -> None:
         ),
     )
     alarms = {alarm.cause: alarm for alarm in found.alarms}
-    assert alarms["service"] == Alarm("service", "critical", "service drift: an outage", True)
+    assert alarms["service"] == Alarm("service", "warning", "service drift: an outage", True)
+    said = "the error budget is spent 20 times too fast over the last 1 hours"
+    assert alarms["burn"] == Alarm("burn", "critical", said, True)
     assert (alarms["predictions"].tier, alarms["budget"].tier) == ("info", "warning")
     assert alarms["stale data"] == Alarm("stale data", "warning", "old rows", True)
     assert "stale labels" not in alarms
     for part in ("an outage", "psi 0.4", "overspent", "old rows"):
         assert part in found.sentence()
     assert found.freshness.outcome == "drift"
+
+
+def test_nobody_looks_at_the_burn_of_too_few_requests_and_enough_without_loss_are_a_clean_look() -> None:
+    few = Burn("critical", 14.4, timedelta(hours=1), 90.0, 90.0, 3, False, False)
+    calm = Burn("warning", 1.0, timedelta(days=3), 0.0, 0.0, 500, False)
+    looked = [
+        {one.cause: one.is_bad for one in health(burning=Burning(rules)).alarms}
+        for rules in ((), (few,), (few, calm))
+    ]
+    assert ["burn" in one for one in looked] == [False, False, True]
+    assert looked[2]["burn"] is False
+
+
+def test_what_nobody_expects_any_more_is_a_clean_look_unless_it_is_tried_and_fails() -> None:
+    gone = forgotten(
+        ["stale run of score", "stale run of monitor", "stale data", "decay"],
+        [Stale("data", None, DAY, False, "none yet")],
+        ["run of monitor"],
+    )
+    assert [one.what for one in gone] == ["run of score"]
+    found = {one.cause: one for one in health(freshness=Freshness(tuple(gone))).alarms}
+    ended = found["stale run of score"]
+    assert ended == Alarm(
+        "stale run of score", "warning", "run of score is not expected any more: it is not looked at", False
+    )
 
 
 def test_what_chance_may_explain_is_a_clean_look() -> None:

@@ -178,3 +178,20 @@ def test_a_firing_rule_makes_the_window_drift_and_names_the_tier() -> None:
     assert found.firing is not None
     assert found.firing.tier == "critical"
     assert "16 times too fast over the last 1 hours" in found.reason
+
+
+def test_a_quiet_service_is_fine_again_when_its_longer_windows_lose_nothing() -> None:
+    def quiet(requests: int, failed: int, before: int, lost: int) -> str:
+        spans = {
+            span: (before, lost) if span >= 72 * HOUR else (requests, failed) for span in lookbacks(MONTH)
+        }
+        rules = burns(spans, availability=0.995, period=MONTH, min_requests=100)
+        return judge_service(
+            {1: Counted(requests, 0, 0, failed)}, {}, Slo(), burns=rules, seconds=DAY
+        ).outcome
+
+    assert quiet(60, 30, 180, 30) == "drift"
+    assert quiet(60, 0, 180, 30) == "warn", "much was lost, nothing more is"
+    assert quiet(60, 0, 180, 0) == "ok"
+    assert quiet(60, 0, 90, 0) == "undecided", "too few to tell anywhere"
+    assert quiet(0, 0, 180, 0) == "undecided", "who answers nothing is not well"

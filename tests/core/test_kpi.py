@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tasks.core.kpi.chart import weekly_figure
 from tasks.core.kpi.facts import Answered, Facts, Judged, Outcome, Prices, Ran, Trouble
 from tasks.core.kpi.measure import Scorecard, scorecard_of
+from tasks.core.kpi.money import counted_once
 from tasks.core.kpi.records import scorecard_markdown
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)  # a Monday
@@ -258,6 +259,22 @@ def test_cost_worth_gain_and_return_are_what_one_counts_by_hand() -> None:
     assert found["worth"] == 10 * 3 - 4 * 1 + 20 * 3
     assert found["gain"] == 27 * 0.5  # of version 2 only: the first was better than nothing known
     assert found["roi"] == pytest.approx((13.5 - 48) / 48)
+
+
+def test_time_of_a_run_inside_another_counts_once() -> None:
+    hour = timedelta(hours=1)
+    runs = (
+        Ran("retrain", T0 + DAY, 1800.0, T0 + 1.25 * hour),  # inside the monitor's
+        Ran("monitor", T0 + DAY, 3600.0, T0 + hour),
+        Ran("evaluate", T0 + DAY, 3600.0, T0 + 1.5 * hour),  # begins inside and lasts beyond
+        Ran("promote", T0 + DAY, 60.0, T0 + 5 * hour),
+        Ran("old", T0 + DAY, 7.0),
+        Ran("replay", T0 - DAY, 9e5, T0 - hour),  # not counted, so nothing is counted in it
+    )
+    assert money(runs=runs)["run_time"] == 3600 + 3600 + 60 + 7
+    same = Ran("monitor", T0 + DAY, 10.0, T0)
+    assert counted_once([same, same]) == [same]
+    assert counted_once([]) == []
 
 
 def test_money_that_nobody_priced_is_left_out_and_what_is_not_known_is_no_zero() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -252,6 +253,9 @@ def test_a_key_without_a_proper_name_or_role_is_not_made(place: Settings, name: 
 def test_a_person_gives_the_key_as_a_password_for_pages_and_for_nothing_else(
     client: httpx.Client, given: dict[str, str]
 ) -> None:
+    assert "role label or admin" in client.post("/labels/churn", headers={"X-API-Key": given["shop"]}).text
+    assert "role predict or admin" in client.post("/predict/churn", headers={"X-API-Key": given["lab"]}).text
+    assert "was revoked" in client.get("/models", headers={"X-API-Key": given["old"]}).text
     asks = client.get("/dashboard", follow_redirects=False)
     assert (asks.status_code, asks.headers["WWW-Authenticate"].partition(" ")[0]) == (401, "Basic")
     for name, status in (("ann", 200), ("shop", 403), ("old", 401), ("stranger", 401)):
@@ -260,6 +264,7 @@ def test_a_person_gives_the_key_as_a_password_for_pages_and_for_nothing_else(
     # A browser sends a password it knows with any request that some page makes: only pages take it.
     assert client.get("/metrics", auth=("ann", given["ann"])).status_code == 401
     assert client.get("/models").headers["WWW-Authenticate"] == "Bearer"
+    assert client.get("/docs", auth=("anybody", given["shop"])).status_code == 200
     for garbage in ("Basic", "Basic x", "Basic " + "A" * 9, "Basic é"):
         headers: dict[str, str | bytes] = {"Authorization": garbage.encode("latin-1")}
         assert client.get("/dashboard", headers=headers).status_code == 401
@@ -275,3 +280,12 @@ def test_the_models_of_a_file_are_served_and_a_file_without_one_is_refused(
         file.write_text(text)
         assert command.main(["--config", str(file)]) == 2
     assert "definitions.models" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        assert command.main(["--models", "churn", "--port", port]) == 2
+    assert f"port {port} of 127.0.0.1" in capsys.readouterr().err

@@ -178,7 +178,7 @@ def test_what_cannot_be_kept_is_not_answered(client: httpx.Client, monkeypatch: 
     def full(*_: object, **__: object) -> int:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("serving.record.Recorder._insert", full)
+    monkeypatch.setattr("serving.record.Recorder._commit", full)
     told = asked(client, ROW, status=503)["detail"]
     assert "prediction log that cannot be written (OSError)" in told
     monkeypatch.undo()

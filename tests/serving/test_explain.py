@@ -11,7 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from threadpoolctl import threadpool_limits
 
 from serving import explain as command
@@ -221,6 +225,70 @@ def test_the_last_step_is_what_the_estimator_is_given(kind: str) -> None:
     assert "columns.numeric.impute" in [step.name for step in steps]
     probabilities = model.named_steps["estimator"].predict_proba(np.array([values], dtype=float))
     assert probabilities.tolist() == model.predict_proba(row).tolist()
+
+
+class Breaks(FunctionTransformer):
+    """A step that goes through whole and not one row at a time."""
+
+    def transform(self, X: Any) -> Any:  # noqa: N803 -- its parent's name
+        if len(X) == 1:
+            raise ValueError("secret 123")
+        return super().transform(X)
+
+
+def text_model(*first: Any) -> tuple[Any, pd.DataFrame]:
+    frame = make_frame(100)
+    parts = [("n", "passthrough", ["tenure", "spend"]), *first, ("t", TfidfVectorizer(), "plan"),
+             ("c", OneHotEncoder(), ["region"])]  # fmt: skip
+    steps = [("columns", ColumnTransformer(parts)), ("estimator", LogisticRegression())]
+    with threadpool_limits(1):
+        return Pipeline(steps).fit(frame, frame["churned"]), frame
+
+
+def test_a_part_whose_column_is_a_bare_name_is_followed() -> None:
+    model, frame = text_model()
+    steps = {one.name: one for one in walk(model, frame.head(1))}
+    assert list(steps) == ["columns.n", "columns.t", "columns.c", "columns"]
+    assert sorted(value for _, value in steps["columns.t"].values) == [0.0] * 2 + [1.0]
+    assert not any(one.trouble for one in steps.values())
+    by_place = ColumnTransformer([("p", OneHotEncoder(), [0]), ("m", OneHotEncoder(), [False, True])])
+    other = Pipeline([("columns", by_place), ("estimator", LogisticRegression())])
+    rows = frame[["plan", "region"]]
+    assert [one.trouble for one in walk(other.fit(rows, frame["churned"]), rows.head(1))] == ["", "", ""]
+
+
+def test_a_step_that_raises_ends_the_walk_and_is_named_without_its_words() -> None:
+    model, frame = text_model(("b", Breaks(), ["spend"]))
+    steps = walk(model, frame.head(1))
+    assert [(one.name, one.trouble) for one in steps] == [
+        ("columns.n", ""), ("columns.b", "ValueError"), ("columns.t", ""), ("columns.c", ""),
+        ("columns", "ValueError"),
+    ]  # fmt: skip
+    assert "secret" not in str(steps)
+
+
+def test_what_a_version_cannot_retrace_is_said_and_is_no_error_of_the_app(
+    driver: Driver, guest: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_: object) -> Any:
+        raise ZeroDivisionError("secret 123")
+
+    named = asked(driver, ROW)["request_id"]
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.walk._first_row", breaks)
+        one = told(driver, named)
+        assert one["reproduces"] is True
+        assert "Step columns cannot be followed (ZeroDivisionError)." in one["says"]
+        assert one["steps"][-1] == {"step": "columns", "values": {}, "trouble": "ZeroDivisionError"}
+        patch.setattr("serving.scoring.Scorer.answers", breaks)
+        one = told(driver, named)
+        assert (one["reproduces"], one["again"]) == (False, None)
+        assert "no answer to this now (ZeroDivisionError)" in one["says"]
+    monkeypatch.setenv("EVERGREEN_STATE_DIR", str(guest.root))
+    monkeypatch.setattr(command, "version_of", breaks)
+    assert command.main([named, "--model", "churn"]) == 2
+    said = capsys.readouterr().err
+    assert said == "the answer cannot be retraced (ZeroDivisionError)\n"
 
 
 def test_a_model_that_is_no_pipeline_has_no_steps() -> None:

@@ -176,14 +176,14 @@ def test_a_store_that_does_not_answer_is_said_and_is_no_crash(
 
 
 def test_lies_about_the_length_leave_the_app_serving(guest: Settings) -> None:
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     lies = [
         head + "Content-Length: 1000\r\n\r\n" + '{"rows"',
         head + f"Content-Length: 3\r\n\r\n{ONE.decode()}",
         head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         head + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         head + "Content-Length: 5\r\nContent-Length: 50\r\n\r\n{}{}{",
-        "POST /predict/%ff%00 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+        "POST /predict/%ff%00 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
         "GET /health HTTP/9.9\r\n\r\n",
         "\x16\x03\x01\x02\x00",
     ]

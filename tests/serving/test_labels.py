@@ -116,6 +116,16 @@ def test_a_label_from_before_its_event_is_refused(client: httpx.Client) -> None:
     assert outcomes(client, {"key": "e-9", "label": 1, "known_at": soon}) == ["new"], "a clock ahead of ours"
 
 
+def test_an_item_of_many_unknown_fields_is_refused_in_few_words() -> None:
+    item = {"key": "a", "label": 1} | {f"f{at}": 0 for at in range(100_000)}
+    with pytest.raises(BadRows) as refused:
+        check_labels([item, *([{}] * 50)], classes=(0, 1), now=NOW)
+    problems = refused.value.problems
+    assert [one.problem for one in problems[:5]] == ["there is no such field"] * 5
+    assert len(problems) <= 20
+    assert sum(one.row == 0 for one in problems) == 5
+
+
 @pytest.mark.parametrize(
     ("item", "field", "words"),
     [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from serving.batching import TooBusy
+from serving.canary import CanaryLane
 from serving.holder import Served
 from serving.scoring import NoAnswer
 from serving.service import Service
@@ -36,13 +40,14 @@ class Spoiled:
 
     is_rowwise = True
 
-    def __init__(self, served: Served, err: Exception, *, always: bool = False):
+    def __init__(self, served: Served, err: Exception, *, always: bool = False, on: str = "team"):
         self.served = served
+        self.on = on
         self.err = err
         self.always = always
 
     def answers(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
-        if self.always or any(row["plan"] == "team" for row in rows):
+        if self.always or any(self.on in (row["plan"], row["region"]) for row in rows):
             raise self.err
         return self.served.scorer.answers(rows)
 
@@ -201,6 +206,56 @@ def test_where_the_canary_fails_the_champion_answers(
     assert (given.status_code, given.json()["version"]) == (200, 1)
     assert logged("c-2") == [(1, "champion", 200, "c-2/0")]
     assert [type(err) for err in lane.failures] == [ZeroDivisionError]
+
+
+class Slow:
+    """A scorer that does not answer before it may."""
+
+    is_rowwise = True
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+
+    def answers(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        assert self.may.wait(30)
+        raise ValueError("late")
+
+
+def test_a_canary_that_hangs_delays_nobody_else_and_the_champion_answers_for_it(
+    listening: httpx.Client, service: Service, served: Served, logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(CanaryLane, "deadline", 0.4)
+    slow = Slow()
+    lane = Lane(replace(served, version=7, scorer=slow))
+    service.rollouts = {"churn": lane}  # type: ignore[dict-item]
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(ask, listening, "c-hangs")
+        for number in range(3):
+            began = time.perf_counter()
+            assert ask(listening, f"d-beside-{number}").json()["version"] == 1
+            assert time.perf_counter() - began < 0.3
+        assert not late.done()
+        assert late.result().json()["version"] == 1
+    assert logged("c-hangs") == [(1, "champion", 200, "c-hangs/0")]
+    assert [type(err) for err in lane.failures] == [TimeoutError]
+    lane.canary = replace(served, version=8)
+    assert ask(listening, "c-next").json()["version"] == 8  # the next one is not stuck behind it
+    slow.may.set()
+
+
+def test_rows_that_neither_version_can_answer_are_no_failure_of_a_canary_that_is_well(
+    listening: httpx.Client, service: Service, served: Served
+) -> None:
+    err = NoAnswer("no finite number")
+    service.holders["churn"].current = replace(served, scorer=Spoiled(served, err, on="odd"))
+    lane = Lane(replace(served, version=2, scorer=Spoiled(served, err, on="odd")))
+    service.rollouts = {"churn": lane}  # type: ignore[dict-item]
+    assert [ask(listening, f"c-odd-{n}", region="odd").status_code for n in range(4)] == [422] * 4
+    assert lane.failures == []
+    lane.canary = replace(served, version=3, scorer=Spoiled(served, err, always=True))
+    assert ask(listening, "c-odd", region="odd").status_code == 422
+    assert lane.failures == [err]  # it answers no row of its own either
 
 
 @pytest.mark.parametrize(

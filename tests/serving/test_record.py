@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DataError, OperationalError
 
-from serving import record
+from serving import keeping, record
 from serving.record import AlreadyKept, Recorder
 from tasks.core.errors import StoreError
 from tasks.core.window import Window
@@ -47,7 +47,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         with writing(engine) as connection:
             yield connection
 
-    monkeypatch.setattr(record, "writing", held)
+    monkeypatch.setattr(keeping, "writing", held)
     return free
 
 
@@ -106,7 +106,7 @@ def test_a_failed_commit_is_told_to_all_who_waited_and_the_next_one_works(
 ) -> None:
     recorder = Recorder(open_store(place))
     with monkeypatch.context() as patch:
-        patch.setattr(record, "insert_predictions", lambda *_: 1 / 0)
+        patch.setattr(keeping, "insert_predictions", lambda *_: 1 / 0)
         lost = recorder.record([row("a")])
         with pytest.raises(StoreError, match="ZeroDivisionError"):
             lost.result(30)
@@ -119,14 +119,14 @@ def test_a_failed_commit_is_told_to_all_who_waited_and_the_next_one_works(
 def test_a_row_that_the_database_cannot_take_fails_alone(
     place: Settings, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = record.insert_predictions
+    real = keeping.insert_predictions
 
     def picky(connection: Connection, rows: Any) -> int:
         if any(one["row_key"] == "bad" for one in rows):
             raise DataError("insert", {}, ValueError("NUL"))
         return real(connection, rows)
 
-    monkeypatch.setattr(record, "insert_predictions", picky)
+    monkeypatch.setattr(keeping, "insert_predictions", picky)
     recorder = Recorder(open_store(place))
     given = {name: recorder.record([row(name)]) for name in ("first", "good", "bad", "other")}
     gate.set()
@@ -192,7 +192,7 @@ def test_a_commit_whose_end_was_not_heard_of_is_tried_again_and_is_no_second_ans
             cut.append(1)
             raise OperationalError("COMMIT", {}, OSError("gone"), connection_invalidated=True)
 
-    monkeypatch.setattr(record, "writing", cutting)
+    monkeypatch.setattr(keeping, "writing", cutting)
     recorder = Recorder(open_store(place))
     recorder.record([row("a"), row("b")]).result(30)
     recorder.close()
@@ -224,14 +224,14 @@ def test_a_fast_log_holds_what_it_answered_through_an_outage_and_refuses_meanwhi
 ) -> None:
     monkeypatch.setattr(record, "AGAIN_SECONDS", 0.2)
     monkeypatch.setattr(record, "MOST_TOGETHER", 1)
-    real, fails = record.insert_predictions, [True]
+    real, fails = keeping.insert_predictions, [True]
 
     def failing(connection: Connection, rows: Any) -> int:
         if fails[0]:
             raise OperationalError("insert", {}, OSError("down"))
         return real(connection, rows)
 
-    monkeypatch.setattr(record, "insert_predictions", failing)
+    monkeypatch.setattr(keeping, "insert_predictions", failing)
     recorder = Recorder(open_store(place), mode="fast")
     for name in ("a", "x", "y"):  # one after the other they fail to be written
         recorder.record([row(name)])

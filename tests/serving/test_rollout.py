@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from prometheus_client import generate_latest
 
 from serving import shade as shading
 from serving.app import create_app
 from serving.holder import Holder, Served
+from serving.metrics import Metrics
 from serving.request import BadRows
 from serving.rollout import Rollout
 from serving.scoring import NoAnswer, rows_of
@@ -158,6 +160,7 @@ def test_a_waiting_version_with_files_that_nobody_here_made_is_not_exposed(
     monkeypatch.undo()
     look(holder, rollout)
     assert set(routes(holder, rollout).values()) == {1}  # not asked again every second
+    assert "files that nobody here made" in rollout.trouble
     clock.now += 31
     look(holder, rollout)
     assert set(routes(holder, rollout).values()) == {1, 2}
@@ -283,6 +286,27 @@ def test_a_look_never_raises(here: Settings, made: Made, monkeypatch: pytest.Mon
     rollout.refresh()
     assert "OSError" in rollout.trouble
     assert set(routes(holder, rollout).values()) == {1, 2}  # the last good state stays
+    monkeypatch.undo()
+    rollout.refresh()
+    assert rollout.trouble == ""
+
+
+def test_a_look_that_failed_breaks_no_numbers_and_is_forgotten_after_one_that_did_not(
+    here: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> int:
+        raise OSError("gone")
+
+    holder, rollout = looking(here)
+    metrics = Metrics({"churn": holder})
+    metrics.watch_rollouts({"churn": rollout})
+    monkeypatch.setattr(exposures, "waiting_now", away)
+    rollout.refresh()
+    assert "OSError" in (rollout.described() or {})["trouble"]
+    assert b"evergreen_exposed_failures" in generate_latest(metrics.registry)
+    monkeypatch.undo()
+    rollout.refresh()
+    assert rollout.described() is None
 
 
 # The shadow.

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DataError, OperationalError
 
-from serving import record, spool
+from serving import keeping, record, spool
 from serving.record import Recorder
 from serving.spool import Spool
 from tasks.core.errors import StoreError
@@ -42,14 +42,14 @@ class Outage:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.is_on = True
-        real = record.insert_predictions
+        real = keeping.insert_predictions
 
         def insert(connection: Any, rows: Any) -> int:
             if self.is_on:
                 raise OperationalError("insert", {}, sqlite3.OperationalError("disk I/O error"))
             return real(connection, rows)
 
-        monkeypatch.setattr(record, "insert_predictions", insert)
+        monkeypatch.setattr(keeping, "insert_predictions", insert)
         monkeypatch.setattr(record, "AGAIN_SECONDS", 0.05)
 
 
@@ -190,14 +190,14 @@ def test_a_spooled_row_that_the_database_never_takes_keeps_no_other_back(
 ) -> None:
     one = Recorder(open_store(place), spool=Spool(place.root / "spool"), spools=True)
     one.record([row("a"), row("bad"), row("b")]).result(30)
-    real = record.insert_predictions
+    real = keeping.insert_predictions
 
     def picky(connection: Any, rows: Any) -> int:
         if any(given["row_key"] == "bad" for given in rows):
             raise DataError("insert", {}, ValueError("NUL"))
         return real(connection, rows)
 
-    monkeypatch.setattr(record, "insert_predictions", picky)
+    monkeypatch.setattr(keeping, "insert_predictions", picky)
     outage.is_on = False
     until(lambda: one.on_disk == 0)
     one.close()
@@ -230,3 +230,39 @@ def test_what_append_returned_from_outlives_a_kill_of_the_process(tmp_path: Path
     heir.close()
     assert found[: len(told)] == [str(index) for index in told]
     assert len(found) <= len(told) + 1
+
+
+def test_a_damaged_line_is_set_aside_once_however_often_its_neighbours_are_asked_for(tmp_path: Path) -> None:
+    one = Spool(tmp_path)
+    one.append([row("a")])
+    one.close()
+    (path,) = tmp_path.glob("*.jsonl")
+    path.write_bytes(b"garbage\n" + path.read_bytes())
+    heir = Spool(tmp_path)
+    for _ in range(5):  # the store is away
+        found = heir.waiting(9)
+    assert heir.damaged == 0
+    heir.taken(found)
+    heir.close()
+    assert (heir.damaged, (tmp_path / "damaged.txt").read_bytes()) == (1, b"garbage\n")
+
+
+def test_a_file_that_is_being_made_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[Spool] = []
+    real = spool._locked
+
+    def slow(handle: Any) -> bool:  # another process starts between the file and its lock
+        if not others:
+            monkeypatch.setattr(spool, "_locked", real)
+            others.append(Spool(tmp_path))
+        return real(handle)
+
+    ours = Spool(tmp_path)
+    monkeypatch.setattr(spool, "_locked", slow)
+    ours.append([row("a")])
+    others[0].close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".jsonl"]
+    ours.close()
+    heir = Spool(tmp_path)
+    assert [one["prediction_id"] for one in heir.waiting(9)] == ["a"]
+    heir.close()

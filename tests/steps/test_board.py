@@ -9,13 +9,17 @@ import re
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from tasks import board as boards
 from tasks.board import write_board, write_fleet_board, write_fleet_page, write_review
 from tasks.core.board.facts import Board, Line, stamp
 from tasks.core.board.figures import figures_of
-from tasks.core.errors import SpecError
+from tasks.core.errors import SpecError, StoreError
+from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.settings import Settings
 from tasks.store.board import board_facts
@@ -67,10 +71,16 @@ def digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
+def written(here: Settings, spec: ModelSpec | None = None) -> Path:
+    page = write_board.fn(spec or make_spec(), as_of=NOW, settings=here)
+    assert page is not None
+    return page
+
+
 def test_a_board_is_one_light_file_that_loads_nothing_and_runs_our_scripts_only(here: Settings) -> None:
     fill(open_store(here))
     more(open_store(here))
-    path = write_board.fn(make_spec(), as_of=NOW, settings=here)
+    path = written(here)
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert path == here.root / "board" / "churn" / "board.html"
@@ -91,7 +101,7 @@ def test_every_link_inside_a_board_has_its_target_and_a_drift_report_is_linked_w
     reports = Path(here.artifact_root, "reports", "churn")
     (reports / "drift").mkdir(parents=True)
     (reports / "drift" / f"{stamp(week(2))}.html").write_text("report")
-    page = write_board.fn(make_spec(), as_of=NOW, settings=here)
+    page = written(here)
     for path in (page, reports / "board.html"):
         found = Page(path.read_text(encoding="utf-8"))
         inside = [link[1:] for link in found.links if link.startswith("#")]
@@ -112,7 +122,7 @@ def test_hostile_words_stay_words_on_every_page(here: Settings) -> None:
     fill(engine, model=HOSTILE, text=HOSTILE)
     spec = make_spec(label={"column": HOSTILE, "maturity": "2d"})
     pages = [
-        write_board.fn(spec, as_of=NOW, settings=here),
+        written(here, spec),
         write_fleet_board.fn(as_of=NOW, settings=here),
         write_review.fn(spec, "2026-10", as_of=NOW, settings=here),
     ]
@@ -123,7 +133,7 @@ def test_hostile_words_stay_words_on_every_page(here: Settings) -> None:
 
 
 def test_an_empty_store_gives_pages_that_say_what_is_missing(here: Settings) -> None:
-    board = write_board.fn(make_spec(), as_of=NOW, settings=here).read_text(encoding="utf-8")
+    board = written(here).read_text(encoding="utf-8")
     assert "Nothing serves" in board
     assert board.count("not measured yet") >= 6
     assert len(board) < 100_000  # without a figure there is no charting library either
@@ -136,7 +146,7 @@ def test_an_empty_store_gives_pages_that_say_what_is_missing(here: Settings) -> 
 
 def test_one_window_is_a_board_already(here: Settings) -> None:
     fill(open_store(here), windows=1)
-    text = write_board.fn(make_spec(), as_of=NOW, settings=here).read_text(encoding="utf-8")
+    text = written(here).read_text(encoding="utf-8")
     assert 'id="chart-score"' in text
     assert "0.78 to 0.82" in text
 
@@ -156,8 +166,8 @@ def test_a_board_of_many_windows_stays_light_and_shows_the_newest() -> None:
 
 def test_writing_a_board_again_gives_the_same_page(here: Settings) -> None:
     fill(open_store(here))
-    first = write_board.fn(make_spec(), as_of=NOW, settings=here).read_bytes()
-    assert write_board.fn(make_spec(), as_of=NOW, settings=here).read_bytes() == first
+    first = written(here).read_bytes()
+    assert written(here).read_bytes() == first
 
 
 def test_a_board_of_the_past_shows_nothing_of_what_came_later(here: Settings) -> None:
@@ -167,6 +177,37 @@ def test_a_board_of_the_past_shows_nothing_of_what_came_later(here: Settings) ->
     assert {one.window.end for one in past.lines} == {week(0).end, week(1).end}
     assert past.troubles == ()
     assert board_facts(engine, "churn", as_of=T0 - 2 * DAY, settings=here).champion is None
+
+
+def test_a_board_that_cannot_be_written_is_told_in_the_log_and_fails_no_run(
+    here: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(open_store(here))
+    before = written(here).read_bytes()
+    for err in (
+        OSError("full"),
+        StoreError("a file that is gone", "it"),
+        OperationalError("SELECT", {}, Exception()),
+    ):
+        monkeypatch.setattr(boards, "gather", failing(err))
+        assert write_board.fn(make_spec(), as_of=NOW, settings=here) is None
+    assert (here.root / "board" / "churn" / "board.html").read_bytes() == before
+    said = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    assert [text.partition("written: ")[2][:16] for text in said] == [
+        "OSError",
+        "found a file tha",
+        "OperationalError",
+    ]
+    monkeypatch.setattr(boards, "gather", failing(ValueError()))
+    with pytest.raises(ValueError):
+        write_board.fn(make_spec(), as_of=NOW, settings=here)
+
+
+def failing(err: Exception) -> Any:
+    def fails(*_: object, **__: object) -> None:
+        raise err
+
+    return fails
 
 
 def test_a_month_that_has_not_begun_has_no_review(here: Settings) -> None:

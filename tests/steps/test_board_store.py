@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,22 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from tasks.board import write_board
+from tasks.core.board.facts import Asked
 from tasks.core.kpi.measure import scorecard_of
+from tasks.core.window import Window
 from tasks.settings import Settings
 from tasks.store import checks, ledger
-from tasks.store.board import MOST_WINDOWS, board_facts, known_models
+from tasks.store.board import MOST_WINDOWS, asked_in, board_facts, known_models
 from tasks.store.commits import commit_time
 from tasks.store.engine import open_store
 from tasks.store.facts import gather, prices_of
 from tasks.store.pages import drift_reports, is_page, read_page
 from tasks.store.provenance import code_state
+from tasks.store.schema import checks as checks_table
 from tasks.store.schema import labels, predictions
 from tasks.store.schema_serving import flow_runs
 from tasks.store.schema_versions import versions
+from tasks.store.traffic import write_traffic
 from tests.boards import DAY, NOW, T0, fill, more, week
 from tests.make import make_spec
 from tests.stores import BOTH, fresh_store
@@ -117,6 +121,36 @@ def version(number: int, commit: str, gate: dict[str, Any]) -> dict[str, Any]:
         **known, **moments, "model": "churn", "number": number, "git_commit": commit, "dirty": False,
         "snapshot": {}, "gate": gate, "params": {},
     }  # fmt: skip
+
+
+def test_a_review_reads_every_window_of_its_month_and_its_requests_from_the_traffic(
+    engine: Engine, here: Settings
+) -> None:
+    hour = timedelta(hours=1)
+    rows = [
+        {
+            **{"model": "churn", "kind": "service", "revision": 1, "version": 1, "outcome": "ok"},
+            **{"window_start": T0 + n * hour, "window_end": T0 + (n + 1) * hour, "summary": {}, "at": T0},
+        }
+        for n in range(MOST_WINDOWS + 20)
+    ]
+    with engine.begin() as connection:
+        connection.execute(checks_table.insert(), rows)
+    told = {"model": "churn", "instance": "one", "rows": 1, "lost": 0, "latency": {}}
+    minutes = [(T0 - hour, 200, 9), (T0, 200, 70), (T0, 422, 20), (T0 + hour, 404, 5), (T0 + hour, 503, 5)]
+    write_traffic(
+        engine,
+        [
+            {**told, "minute": minute, "version": int(status < 400), "status": status, "requests": requests}
+            for minute, status, requests in minutes
+        ],
+    )
+    until = T0 + (MOST_WINDOWS + 20) * hour
+    kept = board_facts(engine, "churn", as_of=until, settings=here, reports=False)
+    assert len(kept.lines) == MOST_WINDOWS
+    whole = board_facts(engine, "churn", as_of=until, since=T0 + 2 * hour, settings=here, reports=False)
+    assert len(whole.lines) == MOST_WINDOWS + 18
+    assert asked_in(engine, "churn", Window(T0, T0 + DAY)) == Asked(100, refused=25, failed=5)
 
 
 def test_what_the_store_does_not_know_of_a_commit_is_not_made_up() -> None:

@@ -67,15 +67,14 @@ def test_an_incident_opens_with_the_second_bad_look_and_ends_with_the_second_cle
     assert (incident.opened_at, incident.resolved_at) == (AT + 2 * HOUR, AT + 4 * HOUR)
 
 
-def test_looking_again_changes_nothing_whatever_it_finds(channels, somewhere: Settings) -> None:
+def test_looking_again_is_no_second_look(channels, somewhere: Settings) -> None:
     played(PATIENT, somewhere, bad())
     assert played(PATIENT, somewhere, bad()) == [Signalled()], "one look is no second one"
     assert played(PATIENT, somewhere, bad(), start=1) == [Signalled(("service",))]
     for _ in range(3):
-        assert played(PATIENT, somewhere, clean(), clean()) == [Signalled(), Signalled()]
-    assert [look.is_bad for _, look in signals.history(open_store(somewhere), "churn", "service")] == [
-        True
-    ] * 2
+        assert played(PATIENT, somewhere, bad(message="again"), bad()) == [Signalled(), Signalled()]
+    said = signals.history(open_store(somewhere), "churn", "service")
+    assert [look.message for _, look in said] == ["it is slow"] * 2
     assert channels["slack/ml"].firsts == ["it is slow"]
 
 
@@ -142,12 +141,16 @@ def test_the_alarms_of_a_health_check_are_looks_and_what_is_overdue_is_told_with
     channels, settings: Settings
 ) -> None:
     def looked(hour: int, is_bad: bool) -> Signalled:
-        alarms = [Alarm(cause, "warning", "text", is_bad) for cause in ("service", "stale source")]
+        alarms = [Alarm(cause, "warning", "text", is_bad) for cause in ("service", "stale source", "burn")]
         return signal.fn(HASTY, alarms, look="window w", as_of=AT + hour * HOUR, settings=settings)
 
+    causes = ("service", "stale source", "burn")
     assert looked(1, is_bad=False) == Signalled()
-    assert looked(2, is_bad=True) == Signalled(("stale source",))
-    assert looked(3, is_bad=False) == Signalled(ended=("stale source",))
+    assert looked(2, is_bad=True) == Signalled(causes)
+    assert looked(3, is_bad=False) == Signalled(ended=causes)
+    names = [name for name, _ in signals.history(open_store(settings), "churn", "burn")]
+    assert names == [(AT + hour * HOUR).isoformat() for hour in (1, 2, 3)], "an outage is of the moment"
+    assert len(signals.history(open_store(settings), "churn", "service")) == 1
 
 
 def test_a_failure_between_a_look_and_its_incident_leaves_neither(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -68,6 +68,20 @@ class Move:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Requests of a stretch of time: all, those refused as the caller's fault (4xx), and those we failed."""
+
+    requests: int = 0
+    refused: int = 0
+    failed: int = 0
+
+    @property
+    def due(self) -> int:
+        """How many requests we owed an answer."""
+        return self.requests - self.refused
+
+
+@dataclass(frozen=True)
 class Board:
     """One model as it stood at `as_of`, everything oldest first.
 
@@ -106,6 +120,21 @@ class Board:
     def open_troubles(self) -> tuple[Trouble, ...]:
         """Incidents that lasted at `as_of`."""
         return tuple(one for one in self.troubles if not one.resolved_at or one.resolved_at > self.as_of)
+
+
+def apart(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """Return the checks of each kind whose windows do not overlap, the newest first chosen; in order.
+
+    Where windows are longer than the time between checks, one bad day counts once.
+    """
+    chosen: dict[str, list[Line]] = {}
+    given = list(lines)
+    for one in sorted(given, key=lambda each: (each.window.end, each.window.start), reverse=True):
+        before = chosen.setdefault(one.kind, [])
+        if not before or one.window.end <= before[-1].window.start:
+            before.append(one)
+    kept = {id(one) for some in chosen.values() for one in some}
+    return tuple(one for one in given if id(one) in kept)
 
 
 def finite(value: object) -> float | None:

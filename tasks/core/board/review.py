@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tasks.core.board.facts import Board, Line, Move
+from tasks.core.board.facts import Asked, Board, Line, Move, apart
 from tasks.core.board.glossary import glossary, metric_words
 from tasks.core.board.month import month_name
 from tasks.core.board.state import latency, state_of
@@ -40,13 +40,16 @@ class Review:
     glossary: tuple[tuple[str, str], ...]
 
 
-def review_of(board: Board, card: Scorecard, spec: ModelSpec, month: Window) -> Review:
-    """Return the month as it looked at the board's moment; `card` counts the same month."""
-    lines = tuple(one for one in board.lines if month.start < one.window.end <= month.end)
+def review_of(
+    board: Board, card: Scorecard, spec: ModelSpec, month: Window, *, asked: Asked | None = None
+) -> Review:
+    """Return the month as it looked at the board's moment; `card` and `asked` count the same month.
+
+    Of windows that overlap only those are told that do not.
+    """
+    board = replace(board, lines=apart(board.lines))
     inside = replace(
-        board,
-        lines=lines,
-        drift=tuple(one for one in board.drift if month.start < one.window.end <= month.end),
+        board, lines=tuple(one for one in board.lines if month.start < one.window.end <= month.end)
     )
     over = board.as_of >= month.end
     return Review(
@@ -58,7 +61,7 @@ def review_of(board: Board, card: Scorecard, spec: ModelSpec, month: Window) -> 
             _did(inside, board, spec, month),
             _changed(board, month),
             _incidents(board, month),
-            _service(inside, spec),
+            _service(inside, spec, asked or Asked()),
             _money(card, spec),
             _asked(board, inside, spec),
         ),
@@ -118,9 +121,10 @@ def _did(inside: Board, board: Board, spec: ModelSpec, month: Window) -> Section
     )
     before = [one for one in _judged(board) if one.window.end <= month.start][-len(judged) :]
     then = f"In as many windows before, the average was {number(_mean(before, 'value'))}." if before else ""
-    drifted = sum(one.outcome == "drift" for one in inside.drift)
-    drift = f"What comes in differed from what it was trained on in {drifted} of {len(inside.drift)} windows."
-    return Section(title, tuple(part for part in (text, then, drift if inside.drift else "") if part))
+    looks = inside.of("drift")
+    drifted = sum(one.outcome == "drift" for one in looks)
+    drift = f"What comes in differed from what it was trained on in {drifted} of {len(looks)} windows."
+    return Section(title, tuple(part for part in (text, then, drift if looks else "") if part))
 
 
 def _changed(board: Board, month: Window) -> Section:
@@ -199,16 +203,17 @@ def _incidents(board: Board, month: Window) -> Section:
     return Section("Incidents", (f"{_times(len(found), 'incident')}, {lasting} still open.",), tuple(points))
 
 
-def _service(inside: Board, spec: ModelSpec) -> Section:
-    lines = [one for one in inside.of("service") if one.number("requests")]
-    if not lines:
+def _service(inside: Board, spec: ModelSpec, asked: Asked) -> Section:
+    if not asked.requests:
         return Section("Service", ("Not measured: the app answered no request that is on record.",))
-    asked = sum(one.number("requests") or 0.0 for one in lines)
-    failed = sum(one.number("errors_5xx") or 0.0 for one in lines)
+    lines = [one for one in inside.of("service") if one.number("requests")]
+    share = f"{100 * (1 - asked.failed / asked.due):.5g} % answered; " if asked.due > 0 else ""
     slow = [value for one in lines if (value := latency(one, "p99_ms")) is not None]
+    refused = f"{asked.refused:,} were wrong and refused" if asked.refused else ""
     text = (
-        f"{asked:,.0f} requests, of which {failed:,.0f} failed on our side "
-        f"({100 * (1 - failed / asked):.5g} % answered; agreed are {100 * spec.slo.availability:g} %)."
+        f"{asked.requests:,} requests{f', of which {refused}' if refused else ''}. "
+        f"Of the {'others' if refused else 'requests'} {asked.failed:,} failed on our side "
+        f"({share}agreed are {100 * spec.slo.availability:g} %)."
     )
     speed = f"In the slowest window 99 of 100 answers came within {max(slow):.3g} ms." if slow else ""
     known = [value for one in inside.of("labels") if (value := one.number("coverage")) is not None]

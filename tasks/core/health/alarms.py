@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tasks.core.health.budget import Budget
+from tasks.core.health.burn import Burning
 from tasks.core.health.diagnosis import Diagnosis
 from tasks.core.health.service import ServiceVerdict
 from tasks.core.health.shift import ShiftVerdict
@@ -34,19 +35,21 @@ class Health:
     budget: Budget
     freshness: Freshness
     diagnosis: Diagnosis
+    burning: Burning = field(default_factory=Burning)
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
         """One look per cause; none where it could not be told, so that what is open stays open."""
         found = [
-            _alarm("service", self._service_tier(), self.service.outcome, self.service.sentence()),
+            _alarm("service", "warning", self.service.outcome, self.service.sentence()),
+            _alarm("burn", self._burn_tier(), self.burning.outcome, self.burning.sentence()),
             _alarm("predictions", "info", self.predictions.outcome, self.predictions.sentence()),
             _alarm("slices", "warning", self.slices.outcome, self.slices.sentence()),
             _alarm("budget", "warning", self.budget.outcome, self.budget.sentence()),
             *(
                 Alarm(f"stale {one.what}", one.tier, one.message, one.is_stale)
                 for one in self.freshness.looked
-                if one.newest is not None
+                if one.newest is not None or one.is_forgotten
             ),
         ]
         return tuple(alarm for alarm in found if alarm is not None)
@@ -55,11 +58,12 @@ class Health:
         """Return the diagnosis, and then whatever else is not as it should be."""
         parts = (self.service, self.predictions, self.slices, self.budget, self.freshness)
         bad = [part.sentence() for part in parts if part.outcome in {"warn", "drift"}]
+        bad += [f"burn: {self.burning.sentence()}"] if self.burning.firing else []
         return "; ".join([self.diagnosis.sentence(), *bad])
 
-    def _service_tier(self) -> Tier:
+    def _burn_tier(self) -> Tier:
         """People are woken only where much is being lost right now."""
-        burn = self.service.firing
+        burn = self.burning.firing
         return burn.tier if burn else "warning"
 
 

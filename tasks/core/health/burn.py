@@ -27,7 +27,10 @@ _RULES: tuple[tuple[Literal["critical", "warning"], float, timedelta, timedelta]
 
 @dataclass(frozen=True)
 class Burn:
-    """One rule: `long` and `short` are how many times too fast the budget was spent in each window."""
+    """One rule: `long` and `short` are how many times too fast the budget was spent in each window.
+
+    `is_told` says whether the long window had requests enough to tell, and the short one any.
+    """
 
     tier: Literal["critical", "warning"]
     limit: float
@@ -36,6 +39,7 @@ class Burn:
     short: float
     requests: int
     fires: bool
+    is_told: bool = True
 
     def sentence(self) -> str:
         """Return what the rule found."""
@@ -68,9 +72,45 @@ def burns(
         window, last = _scaled(long, period), max(_scaled(short, period), _LEAST)
         requests = counts[window][0]
         speeds = [_speed(counts[span], allowed) for span in (window, last)]
-        fires = requests >= min_requests and min(speeds) > limit
-        found.append(Burn(tier, limit, window, speeds[0], speeds[1], requests, fires))
+        # Who answers nothing at all loses nothing that is counted: silence is no good news.
+        is_told = requests >= min_requests and counts[last][0] > 0
+        fires = is_told and min(speeds) > limit
+        found.append(Burn(tier, limit, window, speeds[0], speeds[1], requests, fires, is_told))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class Burning:
+    """What the burn rules say at one moment, whatever window was checked last.
+
+    `drift` where a rule fires, `ok` where none does and the requests were enough for one of them to tell.
+    """
+
+    rules: tuple[Burn, ...] = ()
+
+    @property
+    def firing(self) -> Burn | None:
+        """The loudest rule that fires."""
+        return next((rule for rule in self.rules if rule.fires), None)
+
+    @property
+    def told(self) -> Burn | None:
+        """The rule of the longest window, where that had requests enough."""
+        return max((rule for rule in self.rules if rule.is_told), key=lambda rule: rule.window, default=None)
+
+    @property
+    def outcome(self) -> Literal["ok", "drift", "undecided"]:
+        """Whether people must act."""
+        return "drift" if self.firing else "ok" if self.told else "undecided"
+
+    def sentence(self) -> str:
+        """Return what is lost right now, in words."""
+        if self.firing:
+            return self.firing.sentence()
+        if self.told is None:
+            return "too few requests to tell how fast the error budget is spent"
+        hours = self.told.window.total_seconds() / 3600
+        return f"the error budget is not spent too fast: {self.told.requests:,} requests in {hours:.3g} hours"
 
 
 def _speed(counts: tuple[int, int], allowed: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tasks.core.evaluation.bootstrap import Interval
 from tasks.core.evaluation.intervals import share_interval
-from tasks.core.health.burn import Burn
+from tasks.core.health.burn import Burn, Burning
 from tasks.core.health.latency import NOT_MEASURED, Latency
 from tasks.core.spec_serving import Slo
 
@@ -53,7 +53,9 @@ class ServiceVerdict:
     """How the app served a model in one window.
 
     `drift` where less was answered than promised, or more slowly, beyond chance, or where a burn rule fires;
-    `warn` where chance may explain it or answered rows were not kept; `undecided` with too few requests.
+    `warn` where chance may explain it or answered rows were not kept. With too few requests in the window the
+    longer ones of the burn rules speak, so that an incident of a quiet model can end; `undecided` where those
+    had too few as well.
     Availability is taken over requests that were well-formed: a 4xx is the caller's. Its interval takes
     requests as independent, which those of one outage are not: the burn is what tells outages.
     """
@@ -72,7 +74,7 @@ class ServiceVerdict:
     @property
     def firing(self) -> Burn | None:
         """The loudest burn rule that fires."""
-        return next((burn for burn in self.burns if burn.fires), None)
+        return Burning(self.burns).firing
 
     def sentence(self) -> str:
         """Return the verdict in one sentence."""
@@ -129,7 +131,7 @@ def judge_service(
     said = [
         _available(available, had_to, slo),
         _quick(slow, together, slo),
-        *((("drift", burn.sentence()),) if (burn := _loudest(burns)) else ()),
+        *_burning(Burning(burns), is_thin=0 < had_to < slo.min_requests),
         *((("warn", f"{total.lost:,} answered rows were not kept"),) if total.lost else ()),
     ]
     outcome = max((one for one, _ in said), key=lambda one: _RANK[one])
@@ -181,8 +183,16 @@ def _quick(slow: Interval, latency: Latency, slo: Slo) -> tuple[str, str]:
     return "ok", shown
 
 
-def _loudest(burns: tuple[Burn, ...]) -> Burn | None:
-    return next((burn for burn in burns if burn.fires), None)
+def _burning(burning: Burning, *, is_thin: bool) -> tuple[tuple[str, str], ...]:
+    """Return the vote of the burn rules: against the service where one fires, else only on thin traffic."""
+    if burning.firing:
+        return (("drift", burning.firing.sentence()),)
+    if not is_thin or burning.told is None:
+        return ()
+    told = burning.told
+    # Much was lost in the long window, and nothing more in the short one.
+    return (("warn", f"{told.sentence()}, and not any more") if told.long > told.limit
+            else ("ok", burning.sentence()),)  # fmt: skip
 
 
 def _version(one: VersionService) -> dict[str, Any]:  # Any: JSON

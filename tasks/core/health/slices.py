@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,22 @@ import pandas as pd
 from tasks.core.evaluation.performance import judge
 from tasks.core.health.chances import Chances, served_chances
 from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
 
 Outcome = Literal["ok", "warn", "drift", "undecided"]
 MOST = 20  # groups of one column, largest first; our choice: beyond it a column is no grouping
 EARLIER = 6  # windows whose mean is a group's usual score
+
+
+class HasWindow(Protocol):
+    """What was found of one window."""
+
+    @property
+    def window(self) -> Window:
+        """Of which."""
+
+
+_Found = TypeVar("_Found", bound=HasWindow)
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,18 @@ def judge_slices(
     )
     outcome, reason = _sum_up(found, spec, unknown)
     return SlicesVerdict(outcome, reason, found, chances, unknown)
+
+
+def apart(found: Sequence[_Found]) -> list[_Found]:
+    """Return those whose windows do not overlap, oldest first; the newest is chosen first.
+
+    Windows that overlap have rows in common, and are no independent word on anything.
+    """
+    chosen: list[_Found] = []
+    for one in sorted(found, key=lambda item: item.window.end, reverse=True):
+        if not chosen or one.window.end <= chosen[-1].window.start:
+            chosen.append(one)
+    return chosen[::-1]
 
 
 def past_of(summaries: Sequence[Mapping[str, Any]]) -> Past:  # Any: JSON

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -14,6 +14,7 @@ from tasks.core.window import Window
 
 PATIENCE = 3  # usual intervals that may pass; our choice
 FEWEST_RUNS = 3  # of which an interval can be told
+_CAUSE = "stale "
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Stale:
         is_stale: Whether it is longer ago.
         message: One sentence for people.
         tier: How loudly they are told.
+        is_forgotten: Whether it is not expected any more, which ends what was told of it.
     """
 
     what: str
@@ -35,6 +37,7 @@ class Stale:
     is_stale: bool
     message: str
     tier: Tier = "warning"
+    is_forgotten: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,31 @@ def judge_age(
     age = as_of - newest
     shown = f"{said} is {_span(age)} old, {_span(limit)} are usual at most"
     return Stale(what, newest, limit, age > limit, shown, tier)
+
+
+def forgotten(open_causes: Iterable[str], looked: Iterable[Stale], failing: Iterable[str]) -> list[Stale]:
+    """Return a clean word on everything that an open incident calls overdue and that nobody expects any more.
+
+    A flow that was retired has no rhythm after a while, and an incident about it would never end. What was
+    tried and only failed is expected all the same.
+
+    Args:
+        open_causes: Of the incidents that are open.
+        looked: What was looked at.
+        failing: What was tried lately and failed, named as `Stale.what` is.
+
+    Example:
+        >>> [one.what for one in forgotten(["stale run of score", "decay"], [], [])]
+        ['run of score']
+    """
+    known = {one.what for one in looked} | set(failing)
+    gone = sorted(
+        cause.removeprefix(_CAUSE)
+        for cause in open_causes
+        if cause.startswith(_CAUSE) and cause.removeprefix(_CAUSE) not in known
+    )
+    said = "is not expected any more: it is not looked at"
+    return [Stale(what, None, timedelta(), False, f"{what} {said}", is_forgotten=True) for what in gone]
 
 
 def judge_runs(

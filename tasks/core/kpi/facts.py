@@ -69,11 +69,15 @@ class Judged:
 
 @dataclass(frozen=True)
 class Ran:
-    """A run of a flow that came to an end: when it counts for, and how long it took in seconds."""
+    """A run of a flow that came to an end: when it counts for, and how long it took in seconds.
+
+    `started_at` is by the clock; None where that is not known.
+    """
 
     flow: str
     at: datetime
     seconds: float
+    started_at: datetime | None = None
 
 
 @dataclass(frozen=True)

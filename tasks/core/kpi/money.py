@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.core.kpi.facts import Facts
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from tasks.core.kpi.facts import Facts, Ran
 from tasks.core.kpi.indicator import Kpi
 
 MONTH_DAYS = 365.25 / 12
@@ -14,13 +17,37 @@ def money_of(facts: Facts) -> tuple[Kpi, ...]:
     return tuple(one for one in (_hours(facts), cost, worth, gain, _roi(cost, gain)) if one)
 
 
+def counted_once(runs: Sequence[Ran]) -> list[Ran]:
+    """Return the runs whose time is their own: one that lies wholly inside another is part of it.
+
+    A retraining that a monitor starts in its own process is on record as a run, and in the monitor's time.
+
+    Example:
+        >>> from datetime import UTC
+        >>> noon = datetime(2026, 1, 5, 12, tzinfo=UTC)
+        >>> inside = Ran("retrain", noon, 60.0, noon + timedelta(seconds=5))
+        >>> [one.flow for one in counted_once([inside, Ran("monitor", noon, 70.0, noon)])]
+        ['monitor']
+    """
+    found: list[Ran] = []
+    latest: datetime | None = None
+    timed = [(one.started_at, one) for one in runs if one.started_at is not None]
+    for start, one in sorted(timed, key=lambda item: (item[0], -item[1].seconds)):
+        end = start + timedelta(seconds=one.seconds)
+        if latest is None or end > latest:
+            found.append(one)
+            latest = end
+    return [*(one for one in runs if one.started_at is None), *found]
+
+
 def _counted_runs(facts: Facts) -> list[float]:
-    return [one.seconds for one in facts.runs if facts.since <= one.at < facts.until]
+    inside = [one for one in facts.runs if facts.since <= one.at < facts.until]
+    return [one.seconds for one in counted_once(inside)]
 
 
 def _hours(facts: Facts) -> Kpi:
     took = _counted_runs(facts)
-    meaning = "time that runs of flows took, by the clock, added up"
+    meaning = "time that runs of flows took, by the clock, added up; one inside another counts once"
     return Kpi("run_time", "Time of runs", sum(took) if took else None, "seconds", len(took), meaning)
 
 

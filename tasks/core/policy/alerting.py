@@ -23,7 +23,7 @@ _FACTS = (
     *("launch", "retraining", "training data", "champion cannot serve", "automatic rollback", "approval"),
     *("first", "age", "new_labels", "futility", "canary"),
 )
-_OF_THE_MOMENT = ("stale",)
+_OF_THE_MOMENT = ("stale", "burn")
 _LOUDEST_FIRST: tuple[Tier, ...] = get_args(Tier)
 _DAY = timedelta(days=1)
 
@@ -114,8 +114,8 @@ def look_of(decision: Decision, cause: str) -> str:
 def look_at(cause: str, name: str, at: datetime) -> str:
     """Return the name of a look at this cause within the look of that name, a window's or a run's.
 
-    What is overdue becomes so at any moment of a window that was looked at before: those looks are by the
-    moment.
+    What is overdue becomes so at any moment of a window that was looked at before, and so does an outage:
+    those looks are by the moment.
 
     Example:
         >>> moment = datetime.fromisoformat("2026-01-05T23:30+00:00")

@@ -37,8 +37,9 @@ def health_markdown(spec: ModelSpec, health: Health) -> str:
         health.freshness,
     )
     lines = [title(spec, health.diagnosis.kind), "", said(health.diagnosis.why), ""]
-    lines += table(("", "outcome", "why"), [(name, part.outcome, part.reason) for name, part in
-                                           zip(_NAMES, parts, strict=True)])  # fmt: skip
+    told = [(name, part.outcome, part.reason) for name, part in zip(_NAMES, parts, strict=True)]
+    told.insert(1, ("burn", health.burning.outcome, health.burning.sentence()))
+    lines += table(("", "outcome", "why"), told)
     lines += [*_service(health.service), *_slices(health.slices), *_freshness(health.freshness)]
     return "\n".join(lines)
 
@@ -82,6 +83,7 @@ def _freshness(verdict: Freshness) -> list[str]:
         (one.what, f"{one.newest:%Y-%m-%d %H:%M}" if one.newest else "never", one.limit // timedelta(hours=1),
          "overdue" if one.is_stale else "")
         for one in verdict.looked
+        if not one.is_forgotten
     ]  # fmt: skip
     head = ("what", "last", "hours that may pass", "")
     return ["", "### Freshness", "", *table(head, rows)] if rows else []
