@@ -9,14 +9,17 @@ export UV_COMPILE_BYTECODE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help demo up status down test bench check lock clean
+.PHONY: help demo serve up status down test bench check lock clean
 help: ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 demo: $(VENV)/run ## replay a simulated year through the real flows; writes .evergreen/replay/demo/report.html
 	$(BIN)/python flows/replay.py --model demo --simulate year
 
-up: $(VENV)/run ## Prefect server, worker and MLflow on this machine, with the deployments; Ctrl-C ends them (ARGS=--detach)
+serve: $(VENV)/run ## answer requests for every model of prefect.yaml on 127.0.0.1:8000 (ARGS=--port N)
+	$(BIN)/python -m serving --config prefect.yaml $(ARGS)
+
+up: $(VENV)/run ## Prefect server, worker, MLflow and the app on this machine, with the deployments; Ctrl-C ends them (ARGS=--detach)
 	@$(BIN)/python deployments/up.py $(ARGS)
 
 status: ## show what `make up` runs and where
@@ -35,6 +38,7 @@ bench: $(VENV)/dev ## measure: drift checks, the gate, registration, events on a
 	$(BIN)/python -m bench.alarms_beside_peers --out .evergreen/bench
 	$(BIN)/python -m bench.gate
 	$(BIN)/python -m bench.registration
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.serving
 	EVERGREEN_TEST_KILLS=5 $(BIN)/python -m pytest -q tests/faults/test_kill_moves.py
 	$(BIN)/python -m pytest -q -s -m slow
 
