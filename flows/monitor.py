@@ -85,8 +85,6 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
             if not dry_run:
                 record_check(spec, "performance", span, verdict, version=version, as_of=moment)
         publish_performance(spec, verdict, window)
-    found = health(spec, window, incumbent, as_of=moment, performance=verdict, dry_run=dry_run)
-    publish_health(spec, found, window)
 
     evidence = gather_evidence(
         spec,
@@ -98,17 +96,20 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
     # Before a rollback, on the evidence about the version that was judged: recorded, it is carried out once,
     # whatever happens next, and the challenger meets whichever version serves then.
     decision = reach_decision(spec, evidence, dry_run=dry_run)
+    # Once it is on record: whatever fails from here on, the next run launches what was decided.
+    found = health(spec, window, incumbent, as_of=moment, performance=verdict, dry_run=dry_run)
+    publish_health(spec, found, window)
     launched = None
     if not dry_run:
         make_known(spec, hold_to_promise(spec, moment), moment)
         announce(spec, decision, as_of=moment)
         looks = [*found.alarms, *labels.looks()]
         signal(spec, looks, look=str(window), as_of=moment)
-        make_exposure_known(spec, judge_exposure(spec, as_of=moment), moment)
         if decision.kind == "TRAIN":
             launched = launch_retraining(spec, decision, as_of=moment)
     publish_decision(spec, decision, launched)
     if not dry_run:
+        make_exposure_known(spec, judge_exposure(spec, as_of=moment), moment)
         beat(spec, as_of=moment)
         if is_present(as_of):  # a board of the past would take the place of today's
             write_board(spec, as_of=moment)

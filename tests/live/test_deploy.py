@@ -205,6 +205,7 @@ def test_the_form_of_a_retraining_reads_well(place: Live) -> None:
         assert field.get("description") or part.get("description"), name
 
 
+@pytest.mark.slow  # two and a half minutes of waiting for the clock
 def test_an_overdue_check_is_told_again_and_again_and_a_completed_run_of_any_name_ends_it(
     place: Live,
 ) -> None:
@@ -229,6 +230,7 @@ def test_an_overdue_check_is_told_again_and_again_and_a_completed_run_of_any_nam
     place.delete(f"/automations/{made['id']}")
 
 
+@pytest.mark.slow  # two minutes of a server busy with twenty starts
 def test_twenty_late_runs_collapse_into_one(place: Live) -> None:
     (place.folder / "naps.yaml").write_text(NAP_DEPLOYMENTS)
     place.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "naps.yaml")

@@ -119,7 +119,7 @@ def test_a_port_lost_between_choosing_and_listening_leads_to_another_before_anyt
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(stage.place.folder))
     place, stolen, deployed, ends = stage.place, [], [], []
 
-    def services(ports: dict[str, int], _shared: object) -> list[Service]:
+    def services(ports: dict[str, int], _shared: object, _models: object) -> list[Service]:
         assert not _is_my_turn(), "another may choose the same ports now"
         if not stolen:
             stolen.append(ports["server"])
