@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.tasks import exponential_backoff
 
 from tasks.core.dataset import Dataset
-from tasks.core.errors import SourceUnavailable
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, utc
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import opened
 from tasks.sources.increments import folder_of, sweep
+from tasks.sources.patience import READING
 from tasks.sources.reading import (
     read_labels,
     read_range,
@@ -28,29 +26,6 @@ from tasks.sources.reading import (
 )
 from tasks.store import watermarks
 from tasks.store.engine import open_store
-
-_FETCH_SECONDS = 4 * 3600
-
-
-def _may_pass(task: Any, run: Any, state: Any) -> bool:  # Any: Prefect's own callback types
-    """Retry only what another attempt can mend."""
-    try:
-        state.result()
-    except SourceUnavailable:
-        return True
-    except Exception:
-        return False
-    return False
-
-
-_READING: dict[str, Any] = {  # Any: keyword arguments of Prefect's decorator
-    "retries": 2,
-    "retry_delay_seconds": exponential_backoff(backoff_factor=5),
-    "retry_jitter_factor": 0.5,
-    "retry_condition_fn": _may_pass,
-    "timeout_seconds": _FETCH_SECONDS,
-    "cache_policy": NO_CACHE,
-}
 
 
 @dataclass(frozen=True)
@@ -76,7 +51,7 @@ class Fetched:
     increments: tuple[str, ...] = ()
 
 
-@task(name="fetch training rows", **_READING)
+@task(name="fetch training rows", **READING)
 def fetch_training(spec: ModelSpec, as_of: datetime, *, settings: Settings | None = None) -> Fetched:
     """Return every row of the training window whose label is mature at `as_of`, one per key.
 
@@ -134,7 +109,7 @@ def commit_watermark(
     )
 
 
-@task(name="fetch window", **_READING)
+@task(name="fetch window", **READING)
 def fetch_window(
     spec: ModelSpec, window: Window, as_of: datetime, *, settings: Settings | None = None
 ) -> Dataset:
@@ -152,7 +127,7 @@ def fetch_window(
     return dataset
 
 
-@task(name="fetch rows to score", **_READING)
+@task(name="fetch rows to score", **READING)
 def fetch_rows_to_score(
     spec: ModelSpec, window: Window, as_of: datetime, *, settings: Settings | None = None
 ) -> Dataset:
@@ -170,7 +145,7 @@ def fetch_rows_to_score(
     return dataset
 
 
-@task(name="fetch labels", **_READING)
+@task(name="fetch labels", **READING)
 def fetch_labels(
     spec: ModelSpec, window: Window, as_of: datetime, *, settings: Settings | None = None
 ) -> Dataset:
@@ -191,7 +166,7 @@ def fetch_labels(
     return dataset
 
 
-@task(name="time range", **_READING)
+@task(name="time range", **READING)
 def time_range(spec: ModelSpec, *, settings: Settings | None = None) -> Window:
     """Return the window from the source's first row to just after its last.
 

@@ -7,17 +7,15 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.tasks import exponential_backoff
 
 from tasks.core.dataset import Dataset
-from tasks.core.errors import ContractError, SourceUnavailable, SpecError
+from tasks.core.errors import ContractError, SpecError
 from tasks.core.labels.health import LabelHealth, judge_labels
 from tasks.core.labels.late import LOOK_BACK
 from tasks.core.spec import ModelSpec
@@ -26,6 +24,7 @@ from tasks.core.window import Window, parse_duration, utc
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import Source, opened
+from tasks.sources.patience import READING
 from tasks.sources.where import Clause, Where, between, just_after
 from tasks.store import checks, predictions
 from tasks.store.coverage import coverage, unlabelled_since
@@ -34,26 +33,7 @@ from tasks.store.engine import open_store
 _USUAL_WINDOWS = 12
 
 
-def _may_pass(task: Any, run: Any, state: Any) -> bool:  # Any: Prefect's own callback types
-    """Retry only what another attempt can mend."""
-    try:
-        state.result()
-    except SourceUnavailable:
-        return True
-    except Exception:
-        return False
-    return False
-
-
-@task(
-    name="fetch labels of their own source",
-    retries=2,
-    retry_delay_seconds=exponential_backoff(backoff_factor=5),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=_may_pass,
-    timeout_seconds=4 * 3600,
-    cache_policy=NO_CACHE,
-)
+@task(name="fetch labels of their own source", **READING)
 def fetch_label_source(
     spec: ModelSpec, window: Window, as_of: datetime, *, settings: Settings | None = None
 ) -> Dataset:

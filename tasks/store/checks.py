@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection, Engine
 from tasks.core.records.drift_rows import FeatureRow
 from tasks.core.window import Window, utc
 from tasks.store.engine import reading, writing
-from tasks.store.schema import checks, feature_checks, plain
+from tasks.store.schema import checks, plain
+from tasks.store.schema_drift import feature_checks
 
 Kind = Literal[
     "drift", "performance", "data", "labels", "service", "predictions", "slices", "budget", "freshness"

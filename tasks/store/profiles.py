@@ -11,7 +11,8 @@ from sqlalchemy.engine import Connection, Engine
 
 from tasks.core.window import Window, utc
 from tasks.store.engine import reading, writing
-from tasks.store.schema import plain, profiles
+from tasks.store.schema import plain
+from tasks.store.schema_drift import profiles
 
 KEPT = 1000  # newest profiles of a model; our choice: a month and a half of hours, three years of days
 

@@ -11,7 +11,8 @@ from sqlalchemy.engine import Engine
 from tasks.core.records.drift_rows import FeatureCheck, FeatureRow, PastVerdict
 from tasks.core.window import Window, utc
 from tasks.store.engine import reading
-from tasks.store.schema import checks, feature_checks
+from tasks.store.schema import checks
+from tasks.store.schema_drift import feature_checks
 
 _AT_ONCE = 500  # names in one query: databases bound how many they take
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from sqlalchemy.engine import Engine
 
 from tasks.core.window import Window
-from tasks.store import predictions
 from tasks.store.coverage import heard_of
 from tasks.store.known_labels import Known, Nearby
-from tasks.store.labels import Label, hear, matured
+from tasks.store.labels import Label
 from tasks.store.told import MOST_TOLD, TOO_MANY, Told, hear_told
 from tests.stores import BOTH, fresh_store
+from tests.told import served, standing, tell
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -28,31 +27,6 @@ WEEK = Window(T0, T0 + 7 * DAY)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     with fresh_store(request.param, request, tmp_path) as engine:
         yield engine
-
-
-def served(
-    store: Engine, keys: Sequence[str], days: Sequence[float], *, model: str = "churn", version: int = 1
-) -> None:
-    """Log predictions p0, p1, … of these keys, whose events happened on these days."""
-    rows = pd.DataFrame(
-        {
-            "prediction_id": [f"p{n}" for n in range(len(keys))],
-            "row_key": list(keys),
-            "event_time": pd.to_datetime([T0 + day * DAY for day in days], utc=True),
-            "prediction": 0,
-            "score": [[0.5, 0.5]] * len(keys),
-        }
-    )
-    predictions.log(store, rows, model=model, version=version, served_at=T0)
-
-
-def tell(store: Engine, *labels: Label, model: str = "churn", source: str = "api") -> list[str]:
-    return list(hear(store, model, labels, source=source, heard_at=T0 + 30 * DAY))
-
-
-def standing(store: Engine, **over: Any) -> dict[str, Any]:
-    frame = matured(store, "churn", WEEK, **over)
-    return dict(zip(frame["prediction_id"], frame["label"], strict=True))
 
 
 def test_what_is_told_while_another_call_still_reads_is_waited_for_by_nobody_and_seen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,13 +21,13 @@ from sqlalchemy.engine import Engine
 
 from tasks.core.window import Window
 from tasks.settings import Settings
-from tasks.store import predictions
 from tasks.store.coverage import coverage, heard_of, unlabelled_since, unseen_by_training
 from tasks.store.engine import open_store
 from tasks.store.evidence import label_counts
-from tasks.store.labels import Label, hear, labels_record, matured
+from tasks.store.labels import Label, labels_record, matured
 from tasks.store.told import NO_SUCH, Told, hear_told
 from tests.stores import BOTH, fresh_store
+from tests.told import served, standing, tell
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -43,31 +43,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def one_store(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return open_store(Settings(state_dir=tmp_path_factory.mktemp("one")))
-
-
-def served(
-    store: Engine, keys: Sequence[str], days: Sequence[float], *, model: str = "churn", version: int = 1
-) -> None:
-    """Log predictions p0, p1, … of these keys, whose events happened on these days."""
-    rows = pd.DataFrame(
-        {
-            "prediction_id": [f"p{n}" for n in range(len(keys))],
-            "row_key": list(keys),
-            "event_time": pd.to_datetime([T0 + day * DAY for day in days], utc=True),
-            "prediction": 0,
-            "score": [[0.5, 0.5]] * len(keys),
-        }
-    )
-    predictions.log(store, rows, model=model, version=version, served_at=T0)
-
-
-def tell(store: Engine, *labels: Label, model: str = "churn", source: str = "api") -> list[str]:
-    return list(hear(store, model, labels, source=source, heard_at=T0 + 30 * DAY))
-
-
-def standing(store: Engine, **over: Any) -> dict[str, Any]:
-    frame = matured(store, "churn", WEEK, **over)
-    return dict(zip(frame["prediction_id"], frame["label"], strict=True))
 
 
 def test_a_label_for_one_prediction_leaves_the_others_of_its_key_alone(store: Engine) -> None:

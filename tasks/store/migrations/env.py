@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from tasks.store import schema_serving, schema_versions  # noqa: F401 -- their tables are part of the metadata
+from tasks.store import schema_drift, schema_serving, schema_versions  # noqa: F401 -- tables of the metadata
 from tasks.store.schema import METADATA
 
 context.configure(
