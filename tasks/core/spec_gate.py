@@ -15,10 +15,14 @@ class Anchor(Part):
     """A frozen set of trusted rows that no model learns from, beside the moving holdout."""
 
     rows: int = Field(
-        1000,
+        0,
         ge=0,
         le=100_000,
-        **at(0, "Most rows of it, taken from the first holdout; 0: no anchor, else at least gate.min_rows."),
+        **at(
+            0,
+            "Most rows of it, taken from the first holdout; 0: no anchor (the default), else at least "
+            "gate.min_rows.",
+        ),
     )
     tolerance: Number | None = Field(
         None,
@@ -101,7 +105,7 @@ class Gate(Part):
         "3d", **at(6, "How long a challenger waits for a person; after that it counts as rejected.")
     )
     on_doubt: Literal["ask", "keep", "tell"] = Field(
-        "ask",
+        "tell",
         **at(
             7,
             "What to do with a challenger that is better on the newest rows while the anchor, a group, the "
@@ -138,14 +142,21 @@ class Gate(Part):
         ),
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _anchor_as_long_as_needed(cls, raw: Any) -> Any:  # Any: what a user wrote, not checked yet
-        """Let the default anchor hold as many rows as a comparison needs."""
-        least = raw.get("min_rows") if isinstance(raw, dict) else None
-        if isinstance(least, int) and least > Anchor().rows and "anchor" not in raw:
-            return {**raw, "anchor": {"rows": least}}
-        return raw
+    rule: Literal["not_worse", "ahead", "better"] = Field(
+        "not_worse",
+        **at(
+            16,
+            "What a challenger must be: not_worse (not shown worse than the champion), ahead (the better "
+            "score, and not shown worse by the margin), or better (shown better at the confidence).",
+        ),
+    )
+    refit: bool = Field(
+        True,
+        **at(
+            17,
+            "After the gate, fit the same recipe on all rows, the compared ones too, and let that model serve.",
+        ),
+    )
 
     @model_validator(mode="after")
     def _enough_trusted_rows(self) -> Gate:

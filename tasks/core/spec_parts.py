@@ -173,6 +173,26 @@ class WindowSpec(Part):
     holdout: Length | None = Field(
         None, **at(2, "Newest part of the training window kept for comparison; default: its newest fifth.")
     )
+    rows: Literal["fading", "sliding", "expanding", "since_break"] = Field(
+        "fading",
+        **at(
+            3,
+            "Which rows a model learns from: fading (up to four training windows, a row's weight halved with "
+            "every half-life of age), sliding (the training window alone), expanding (all rows, up to "
+            "max_rows), or since_break (rows since the last shown change, at most the training window).",
+        ),
+    )
+    half_life: Length | None = Field(
+        None,
+        **at(
+            4,
+            "Age at which a row of `fading` counts half; default: 0.35 of the training window, which has the "
+            "mean age and the effective rows of the sliding window.",
+        ),
+    )
+    max_rows: int | None = Field(
+        None, ge=100, **at(5, "Most rows to learn from, the newest first; default: no limit.")
+    )
 
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> WindowSpec:
@@ -248,11 +268,23 @@ class Drift(Part):
 class Retrain(Part):
     """When a retraining may start."""
 
-    min_new_rows: int = Field(1000, ge=0, **at(0, "Fewest labelled rows since the watermark."))
+    min_new_rows: int | None = Field(
+        None,
+        ge=0,
+        **at(
+            0,
+            "Fewest labelled rows since the watermark; default: a twentieth of the rows of the training window.",
+        ),
+    )
     cooldown: Duration = Field("12h", **at(1, "Least time between two retrainings."))
     budget_per_week: int = Field(3, ge=0, **at(2, "Most retrainings in any seven days."))
-    max_age: Length | None = Field(
-        None, **at(3, "Retrain when the champion's training is older than this, whatever the checks say.")
+    max_age: Length | Literal["never"] | None = Field(
+        None,
+        **at(
+            3,
+            "Retrain when the champion's training is older than this, whatever the checks say; default: the "
+            "training window; never: no limit.",
+        ),
     )
     futile_limit: int = Field(
         2,
@@ -266,4 +298,17 @@ class Retrain(Part):
         None,
         ge=1,
         **at(6, "Retrain when so many labels have matured since the last training; default: never."),
+    )
+    price: float = Field(
+        0.4,
+        gt=0,
+        le=100,
+        **at(
+            7,
+            "Price of a retraining in check windows of a fresh model's loss: retrain when being out of date "
+            "is estimated to have cost as much. With gate.value and costs.per_retraining the price is money.",
+        ),
+    )
+    every: Length | None = Field(
+        None, **at(8, "A plain calendar instead of the staleness estimate: retrain when so much time passed.")
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -31,6 +31,18 @@ class Serving(Part):
         None, **at(4, "How long predictions stay in the database; older ones move to Parquet files.")
     )
     keep_files: Length | None = Field(None, **at(5, "How long those files stay; default: for ever."))
+
+    second_opinion: Literal["auto", "off"] = Field(
+        "auto",
+        **at(
+            6,
+            "Let an earlier champion that does shown better on the newest labels answer with half the vote "
+            "beside the newest; off: the newest alone. Without probabilities a classifier has no partner.",
+        ),
+    )
+    champions: int = Field(
+        12, ge=1, le=100, **at(7, "Newest champions that are kept and compared on every labelled window.")
+    )
 
     @model_validator(mode="after")
     def _below_all(self) -> Serving:

@@ -19,7 +19,9 @@ from tasks.store.leases import Lease
 from tasks.store.schema import decisions as decisions_table
 from tasks.store.schema import plain, promotions
 
-Action = Literal["promoted", "kept", "skipped", "blocked", "refused", "waiting", "rejected", "rolled_back"]
+Action = Literal[
+    "promoted", "kept", "skipped", "blocked", "refused", "waiting", "rejected", "rolled_back", "partnered"
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class LedgerRow:
     evidence: dict[str, Any]  # Any: JSON
     at: datetime
     cause: str = ""
+    partner: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def record(
     reason: str,
     evidence: Mapping[str, Any] | None = None,
     at: datetime,
+    partner: int | None = None,
     fence: Lease | None = None,
     along: Callable[[Connection], None] | None = None,
     lock: str = "",
@@ -127,6 +131,7 @@ def record(
         "action": action,
         "from_version": from_version,
         "to_version": to_version,
+        "partner": partner,
         "actor": actor,
         "reason": reason,
         "evidence": plain(dict(evidence or {})),

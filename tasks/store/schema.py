@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0005"  # head of migrations/versions; a store at this revision is opened without loading Alembic
+REVISION = "0006"  # head of migrations/versions; a store at this revision is opened without loading Alembic
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -117,6 +117,9 @@ predictions = sa.Table(
     sa.Column("request_id", sa.String),
     sa.Column("route", sa.String),  # champion, canary or batch; null before the column was
     sa.Column("status", sa.Integer),  # of the answer; null where no request was answered
+    sa.Column(
+        "partner", sa.Integer
+    ),  # version that had half the vote; null where the champion answered alone
     sa.Index(None, "model", "event_time"),
     sa.Index(None, "model", "served_at"),
     sa.Index(None, "model", "row_key"),
@@ -177,6 +180,7 @@ promotions = sa.Table(
     needed("action", sa.String),
     sa.Column("from_version", sa.Integer),
     sa.Column("to_version", sa.Integer),
+    sa.Column("partner", sa.Integer),  # version that answers beside to_version from here on; null: none
     needed("actor", sa.String),
     needed("reason", sa.String),
     needed("evidence", Json),

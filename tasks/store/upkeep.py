@@ -79,7 +79,7 @@ def _newest_row(
 
 def _of_champion(spec: ModelSpec, trained: datetime | None, as_of: datetime) -> Iterator[Stale]:
     """A champion that is older than it may be says that the retraining for its age did not happen."""
-    if spec.retrain.max_age is not None and trained is not None:
+    if spec.retrain.max_age not in (None, "never") and trained is not None:
         limit = parse_duration(spec.retrain.max_age) + parse_duration(spec.window.check)
         yield judge_age("champion", utc(trained), limit, as_of, said="the champion's training", tier="info")
 
