@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -154,7 +154,7 @@ class Gate(Part):
         True,
         **at(
             17,
-            "After the gate, fit the same recipe on all rows, the compared ones too, and let that model serve.",
+            "After the gate, fit the same recipe on all rows, the compared ones too; that model serves.",
         ),
     )
 

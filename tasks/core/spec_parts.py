@@ -273,7 +273,7 @@ class Retrain(Part):
         ge=0,
         **at(
             0,
-            "Fewest labelled rows since the watermark; default: a twentieth of the rows of the training window.",
+            "Fewest labelled rows since the watermark; default: a twentieth of the training window's rows.",
         ),
     )
     cooldown: Duration = Field("12h", **at(1, "Least time between two retrainings."))
