@@ -11,13 +11,23 @@ from tasks.core.replay.summary import plural, rounded, shown
 
 @dataclass(frozen=True)
 class PolicyResult:
-    """One policy over the history: mean window score, retrainings after the first fit, time in fits."""
+    """One policy over the history.
+
+    `retrainings` are those after the first model, whatever the gate said of them; `fits` are the models that
+    were fitted, the first among them, and `fit_seconds` their time. Per window: the score, the version that
+    served, its partner and, of a loop, the staleness debt after it.
+    """
 
     name: str
     mean_score: float | None
     retrainings: int
     fit_seconds: float
     scores: tuple[float | None, ...] = ()
+    promotions: int = 0
+    fits: int = 0
+    versions: tuple[int, ...] = ()
+    partners: tuple[int | None, ...] = ()
+    debts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class Backtest:
     metric: str
     windows: int
     policies: tuple[PolicyResult, ...]
+    staleness_curve: tuple[tuple[int, float, int], ...] = ()
+    """Age in windows, mean loss relative to a fresh model's, and the windows that rests on."""
 
     def to_json(self) -> dict[str, Any]:  # Any: a JSON tree
         """Return the content of `backtest.json`."""
