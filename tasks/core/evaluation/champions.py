@@ -110,7 +110,11 @@ def choose_partner(
         if version != newest and version not in excluded and (combinable is None or version in combinable)
     ]
     if rows < min_rows or newest not in losses:
-        why = f"{rows} labelled rows, {min_rows} are needed" if rows < min_rows else "the newest has no score here"
+        why = (
+            f"{rows} labelled rows, {min_rows} are needed"
+            if rows < min_rows
+            else "the newest has no score here"
+        )
         return SecondOpinion(None, losses, math.nan, math.nan, rows, False, why)
     if not earlier:
         why = "no earlier champion to compare with"
@@ -123,9 +127,7 @@ def choose_partner(
     is_ahead = gap > 0 and gap > reach * error
     ahead = f"version {best} lost {gap:.4g} {'less' if gap > 0 else 'more'} than version {newest}"
     why = f"{ahead} on {rows} newest labels, standard error {error:.2g}"
-    return SecondOpinion(
-        best if is_ahead else None, losses, gap, error, rows, True, why
-    )
+    return SecondOpinion(best if is_ahead else None, losses, gap, error, rows, True, why)
 
 
 def clustered_error(values: Floats, codes: NDArray[Any]) -> float:  # Any: integers of any width

@@ -4,14 +4,17 @@ The rules, in order; the first that applies names the cause:
 
 1. bad data blocks, and so does a suspected labelling fault: neither may cause a retraining;
 2. no champion yet: train the first;
-3. decay: realised performance is beyond its band in M of the last N windows and in the newest: train;
+3. decay: realised performance is beyond its band in M of the last N windows and in the newest: train, unless
+   the champions' losses show that a fresh model would lose as much;
 4. drift in M of N windows and the newest, where no label has shown its effect: train;
 5. staleness: being out of date has cost as much as a retraining, or the champion has reached its greatest
    age (or `retrain.every` is a calendar): train;
 6. `retrain.min_new_labels` labels have matured that no training has seen: train;
 7. otherwise skip, and say how far away a retraining is.
 
-Decay and drift bring forward what staleness would ask for later. Where labels have shown what drifted inputs do
+Decay and drift bring forward what staleness would ask for later: with decay half the price of a retraining is
+enough. A promise that is broken while the debt is below that is a hard spell, which no retraining ends. Where
+labels have shown what drifted inputs do
 to the score, that loss is part of the debt, and drift itself asks for nothing. What drift is estimated to do
 without labels changes none of this: an estimate is blind to concept drift, so it may neither clear an alarm
 nor raise one. It says in the reasons what to expect, and how severe a notification is (`tiers`).
@@ -51,6 +54,9 @@ Kind = Literal["BLOCK", "SKIP", "TRAIN"]
 Cause = Literal["data", "labels", "decay", "drift", "staleness", "new_labels", "first", "none"]
 Guard = Literal["new_rows", "cooldown", "budget", "futility"]
 
+FORWARD = 0.5
+"""Share of the price that is enough where the champion has also broken its promise; our choice, as two
+witnesses need less each."""
 _WEEK = timedelta(days=7)
 _WORDS = {
     ("score", "ok"): "within its band",
@@ -188,7 +194,7 @@ def _finding(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
 def _by_checks(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] | None:
     often = f"in {spec.drift.windows[0]} of {spec.drift.windows[1]} windows and the newest"
     if bad_enough(evidence.performance, spec.drift.windows):
-        return "TRAIN", "decay", f"performance beyond its band {often}{_why(evidence.performance)}"
+        return _by_decay(evidence, f"performance beyond its band {often}{_why(evidence.performance)}")
     if not bad_enough(evidence.drift, spec.drift.windows):
         return None
     found = f"inputs drifted {often}{_why(evidence.drift)}"
@@ -203,6 +209,18 @@ def _by_checks(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] |
         return "SKIP", "drift", f"{found}; labels there have shown what it costs: {cost}"
     expected = f"; {_EXPECTED[newest.harm]}: {newest.harm_reason}" if newest.harm in _EXPECTED else ""
     return "TRAIN", "drift", f"{found}; performance there is not known to be fine{expected}"
+
+
+def _by_decay(evidence: Evidence, reason: str) -> tuple[Kind, Cause, str]:
+    """Return a retraining, or why none would help: losses of champions of every age say what a fresh model loses."""
+    found = evidence.staleness
+    if found is None or found.windows < 2:  # a loss that stands alone has no level to be compared with
+        return "TRAIN", "decay", reason
+    if found.due:
+        return "TRAIN", "decay", f"{reason}; {found.sentence()}"
+    if found.debt >= FORWARD * found.price:
+        return "TRAIN", "decay", f"{reason}; {found.sentence()}, of which {FORWARD:g} is enough with decay"
+    return "SKIP", "decay", f"{reason}; a fresh model would lose about as much: {found.sentence()}"
 
 
 def _by_labels(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] | None:

@@ -28,7 +28,14 @@ from tasks.core.replay.summary import mean
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 
-CALENDARS = ("never", "every 16 windows", "every 8 windows", "every 4 windows", "every 2 windows", "every window")
+CALENDARS = (
+    "never",
+    "every 16 windows",
+    "every 8 windows",
+    "every 4 windows",
+    "every 2 windows",
+    "every window",
+)
 PARTS = ("second opinion", "fading", "staleness", "refit", "gate")
 """Parts of the loop that a backtest can leave out, to show what each is good for."""
 POLICIES = (*CALENDARS, "on decay", "loop", *(f"loop without {part}" for part in PARTS))

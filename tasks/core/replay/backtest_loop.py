@@ -222,8 +222,12 @@ class Loop:
                 window=known,
                 at=as_of,
                 champion=newest,
-                losses=tuple(VersionLoss(number, loss, ages[number]) for number, loss in opinion.losses.items()),
-                money=money_loss(scored[newest], spec.gate.value.outcomes) if spec.gate.value.outcomes else None,
+                losses=tuple(
+                    VersionLoss(number, loss, ages[number]) for number, loss in opinion.losses.items()
+                ),
+                money=money_loss(scored[newest], spec.gate.value.outcomes)
+                if spec.gate.value.outcomes
+                else None,
             )
         )
         return opinion
@@ -233,9 +237,7 @@ class Loop:
         spec, now = self.history.spec, self._now
         if len(self._champions) < 2 or now is not self._champions[-1] or now.serves_since is None:
             return False
-        found = judge_probation(
-            self._performance, now.serves_since, spec.gate.probation, spec.drift.windows
-        )
+        found = judge_probation(self._performance, now.serves_since, spec.gate.probation, spec.drift.windows)
         if found.outcome != "rollback" or found.span is None:
             return False
         rows, before = self.history.rows(found.span), self._champions[-2]
@@ -278,7 +280,9 @@ class Loop:
             data_ok=True,
             drift=tuple(self._drift),
             performance=tuple(self._performance),
-            label_fault=suspect(now.labels, labels, moved.score_drifted, bool(moved.drifted)) if moved else None,
+            label_fault=suspect(now.labels, labels, moved.score_drifted, bool(moved.drifted))
+            if moved
+            else None,
             new_rows=len(history.rows(Window.ending(known.end, fresh))) if fresh else 0,
             last_training=last,
             retrainings=tuple(self._trained),
@@ -368,7 +372,9 @@ class Loop:
         learnt = rows if spec.gate.refit else split.train
         learnt = learnt[learnt[spec.source.timestamp] >= pd.Timestamp(history.training_window(as_of).start)]
         on_learnt = predict(served.model, learnt)
-        scores = on_learnt.probabilities if on_learnt.probabilities is not None else _numbers(on_learnt.prediction)
+        scores = (
+            on_learnt.probabilities if on_learnt.probabilities is not None else _numbers(on_learnt.prediction)
+        )
         times = learnt[spec.source.timestamp]
         reference = build_reference(learnt, spec, scores=scores, key=_MASK, times=times)
         end = history.known_until(as_of)
