@@ -1,9 +1,9 @@
-"""What every champion that is kept loses on one labelled window, and which earlier one deserves half the vote.
+"""What every champion loses on one labelled window, and which earlier one deserves half the vote.
 
 An earlier champion is the partner of the newest when it loses least on the window, and by more than one
-standard error of the paired difference, with rows in clusters. That is no proof that it is better: half a vote
-costs little where the earlier one was lucky, and saves much where the newest learnt from a passing state, from
-wrong labels, or from too few rows.
+standard error of the paired difference, with rows in clusters. That is no proof that it is better: half a
+vote costs little where the earlier one was lucky, and saves much where the newest learnt from a passing state
+or from wrong labels.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tasks.core.evaluation.scoring import Scored, encode
 Floats = NDArray[np.float64]
 
 REACH = 1.0
-"""Standard errors by which the partner must be ahead. Our choice: at 0 chance alone names a partner in half of
-all windows, at 2 a recurring state is noticed a window or two too late."""
+"""Standard errors by which the partner must be ahead. Our choice: at 0 chance alone names a partner in half
+of all windows, at 2 a recurring state is noticed a window or two too late."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def row_losses(scored: Scored, metric: str) -> Floats:
     truth = encode(scored.y_true, scored.classes)
     given = np.asarray(scored.probabilities, np.float64)
     truths = np.eye(len(scored.classes) + 1)[truth, :-1]  # an unknown class (-1) is no class at all
-    return np.asarray(((given - truths) ** 2).sum(axis=1) / 2)
+    distances: Floats = np.asarray((given - truths) ** 2).sum(axis=1) / 2, np.float64)
+    return distances
 
 
 def choose_partner(
@@ -97,7 +98,7 @@ def choose_partner(
         metric: A scikit-learn scorer name.
         codes: The cluster of each row; see `clusters.cluster_codes`.
         min_rows: Fewest rows that decide anything.
-        excluded: Versions that may not be the partner: a person sent them away, or they were rolled back from.
+        excluded: Versions that may not be the partner: withdrawn by a person, or rolled back from.
         combinable: Versions whose answers have a mean with the newest's; default: all.
         reach: Standard errors by which the partner must be ahead.
     """

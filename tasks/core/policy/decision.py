@@ -212,7 +212,7 @@ def _by_checks(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] |
 
 
 def _by_decay(evidence: Evidence, reason: str) -> tuple[Kind, Cause, str]:
-    """Return a retraining, or why none would help: losses of champions of every age say what a fresh model loses."""
+    """Return a retraining, or why none would help, as the losses of champions of every age show."""
     found = evidence.staleness
     if found is None or found.windows < 2:  # a loss that stands alone has no level to be compared with
         return "TRAIN", "decay", reason

@@ -5,7 +5,7 @@ older ones lose beside the newer ones on the same rows says how fast a model of 
 
     slope = relative loss gained per window of age, from champions of different age on the same windows
     level = what a fresh model loses: the champion's loss in the last windows, freed of its age
-    debt  = sum since the last training of  belief * slope * age  +  (1 - belief) * (loss / level - 1), at least 0
+    debt  = sum since the last training of belief * slope * age + (1 - belief) * (loss / level - 1)
 
 The first part is what the history of ages expects, the second what this window showed; each counts half. A
 retraining is due when the debt has reached its price, at the latest when the model is `age_limit` old. Debt
@@ -37,7 +37,7 @@ class StalenessRule:
         price: Debt at which a retraining pays, in windows of a fresh model's loss.
         training: Length of the training window.
         age_limit: Age at which a retraining is due whatever the debt is; infinite for none.
-        every: Plain calendar: a retraining is due at this age, and the debt decides nothing; None: no calendar.
+        every: Plain calendar: a retraining is due at this age, and the debt decides nothing; None: none.
         belief: Share of the debt that comes from the slope; the rest comes from the window's own loss. A half
             is our choice: the slope alone misses sudden changes, and the losses alone are mostly chance.
         prior: Relative loss gained in one training window, before anything is known. Our choice: at the
@@ -57,7 +57,10 @@ class StalenessRule:
 
 @dataclass(frozen=True)
 class VersionLoss:
-    """What one champion lost on one window; `age` is in windows, from the end of what it learnt to the window's end."""
+    """What one champion lost on one window.
+
+    `age` is in windows, from the end of what it learnt to the end of the window: 1 for a fresh model.
+    """
 
     version: int
     loss: float
@@ -73,15 +76,14 @@ class WindowLosses:
         at: When the losses were measured.
         champion: The newest of the versions: the one that served alone or with a partner.
         losses: Loss per version, the champion's among them.
-        error: Standard error of the champion's loss, rows in clusters; NaN where it is not known.
-        money: What one unit of loss costs over the window; None where the spec names no values.
+        money: What the champion's answers cost over the window beside perfect ones; None where the spec names
+            no values.
     """
 
     window: Window
     at: datetime
     champion: int
     losses: tuple[VersionLoss, ...]
-    error: float = math.nan
     money: float | None = None
 
     def summary(self) -> dict[str, Any]:  # Any: JSON
@@ -90,7 +92,6 @@ class WindowLosses:
             "at": utc(self.at).isoformat(),
             "champion": self.champion,
             "losses": [asdict(loss) for loss in self.losses],
-            "error": self.error if math.isfinite(self.error) else None,
             "money": self.money,
         }
 
@@ -102,7 +103,6 @@ class WindowLosses:
             at=datetime.fromisoformat(raw["at"]),
             champion=int(raw["champion"]),
             losses=tuple(VersionLoss(int(v["version"]), v["loss"], v["age"]) for v in raw["losses"]),
-            error=math.nan if raw["error"] is None else raw["error"],
             money=raw["money"],
         )
 
@@ -190,9 +190,8 @@ def estimate_staleness(
     age = (utc(as_of) - since).total_seconds() / length
     recent = list(history)[-int(MEMORY * max(rule.training, 1)) :]
     debt, slope, level = _accumulate(recent, rule, trainings)
-    costs = [losses.money for losses in recent[-_level_windows(rule) :] if losses.money]
-    unit = float(np.mean(costs)) * level if price and costs and level > 0 else 0.0
-    limit, due = rule.price if not unit or price is None else price / unit, ""
+    unit = _money_level(recent[-_level_windows(rule) :], level) if price else 0.0
+    limit, due = price / unit if price and unit > 0 else rule.price, ""
     if rule.every is not None:
         due = "calendar" if _reached(age, rule.every) else ""
     elif recent and debt >= limit:
@@ -207,7 +206,7 @@ def estimate_staleness(
         age=age,
         age_limit=rule.age_limit if rule.every is None else rule.every,
         due=due,  # type: ignore[arg-type]  # one of the four, by construction
-        currency_price=price if unit else None,
+        currency_price=price if unit > 0 else None,
         windows=len(recent),
     )
 
@@ -258,6 +257,14 @@ def _level(history: Sequence[WindowLosses], slope: float) -> float:
     return float(np.mean(fresh)) if fresh else math.nan
 
 
+def _money_level(history: Sequence[WindowLosses], level: float) -> float:
+    """Return what a fresh model's answers cost in a window, in money; 0 where that is not known."""
+    pairs = [(judged.money, _of_champion(judged)) for judged in history]
+    known = [(money, loss.loss) for money, loss in pairs if money is not None and loss is not None]
+    lost = sum(loss for _, loss in known)
+    return sum(money for money, _ in known) / lost * level if known and lost > 0 else 0.0
+
+
 def _of_champion(judged: WindowLosses) -> VersionLoss | None:
     found = next((loss for loss in judged.losses if loss.version == judged.champion), None)
     return found if found is not None and math.isfinite(found.loss) else None
@@ -268,5 +275,5 @@ def _level_windows(rule: StalenessRule) -> int:
 
 
 def _reached(age: float, limit: float) -> bool:
-    """Return whether the age has reached the limit; a millionth short counts, so that 4w is every 4th week."""
+    """Return whether the age has reached the limit; a millionth short counts: 4w is every fourth week."""
     return age >= limit - 1e-6

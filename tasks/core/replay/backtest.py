@@ -141,7 +141,7 @@ def run_policies(
         frame: Labelled rows, one per key; not changed. Rows without a label are left out.
         spec: The model.
         first: Length of the stretch before the first served window; default: the training window.
-        policies: Of "never", "every window", "every <k> windows", "on decay", "loop" and "loop without <part>".
+        policies: Of "never", "every window", "every <k> windows", "on decay", "loop", "loop without <part>".
         asks: Who answers when the gate asks a person: nobody (the champion stays) or everybody (yes).
         label_delay: How long labels take, instead of `label.maturity`.
         rule: Constants of the staleness estimate; default: those that follow from the spec.
@@ -223,7 +223,7 @@ def _changed(spec: ModelSpec, parts: dict[str, dict[str, Any]]) -> ModelSpec:  #
 
 
 def _staleness_curve(loop: Loop) -> tuple[tuple[int, float, int], ...]:
-    """Return by age, in windows, the mean loss of a champion relative to that of the newest on the same rows."""
+    """Return by age, in windows, a champion's mean loss relative to that of the newest on the same rows."""
     ratios: dict[int, list[float]] = defaultdict(list)
     for judged in loop.compared:
         newest = next((loss for loss in judged.losses if loss.version == judged.champion), None)

@@ -8,7 +8,6 @@ inputs and decides.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -22,8 +21,8 @@ from tasks.core.drift.past.calendar import choose
 from tasks.core.drift.profile import Reference, build_reference, profile_frame
 from tasks.core.evaluation import performance
 from tasks.core.evaluation.bootstrap import Interval, score_interval
-from tasks.core.evaluation.champions import SecondOpinion, choose_partner, money_loss
-from tasks.core.evaluation.clusters import cluster_codes
+from tasks.core.evaluation.champions import SecondOpinion
+from tasks.core.evaluation.comparison import FormerChampion, compare_champions
 from tasks.core.evaluation.gate import GateEvidence, PairedScores, decide_promotion
 from tasks.core.evaluation.performance import PerformanceVerdict
 from tasks.core.evaluation.scoring import Scored
@@ -31,7 +30,7 @@ from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.model.guess import guessed, learn_guess
 from tasks.core.model.labels import labels_of
 from tasks.core.model.pipeline import Predictions, predict
-from tasks.core.model.second_opinion import can_combine, combine
+from tasks.core.model.second_opinion import combine
 from tasks.core.model.split import Split, split_rows
 from tasks.core.policy.decision import CheckOutcome, Decision, Evidence, decide, wanted_cause
 from tasks.core.policy.label_fault import suspect
@@ -39,7 +38,6 @@ from tasks.core.policy.probation import judge_probation
 from tasks.core.policy.staleness import (
     Staleness,
     StalenessRule,
-    VersionLoss,
     WindowLosses,
     estimate_staleness,
     rule_of,
@@ -195,42 +193,17 @@ class Loop:
         spec, rows = self.history.spec, self.history.rows(known)
         if self._now.learnt_until > known.start or rows.empty:
             return None
-        champions = [*self._champions, self._now] if self._now not in self._champions else self._champions
-        champions = [champion for champion in champions if champion.learnt_until <= known.start]
-        champions = champions[-spec.serving.champions :] if spec.serving.champions else champions
-        truth = labels_of(rows, spec)
-        given = {champion.number: predict(champion.model, rows) for champion in champions}
-        scored = {
-            number: Scored(truth, said.prediction, said.probabilities, said.classes)
-            for number, said in given.items()
+        newest = self._champions[-spec.serving.champions :] if spec.serving.champions else self._champions
+        champions = {
+            champion.number: FormerChampion(champion.number, champion.model, champion.learnt_until)
+            for champion in newest
         }
-        newest = self._now.number
-        opinion = choose_partner(
-            scored,
-            newest,
-            spec.metric,
-            _codes(spec, rows),
-            min_rows=spec.performance.min_rows,
-            excluded=self._withdrawn,
-            combinable=[number for number in given if can_combine(given[newest], given[number])]
-            if spec.serving.second_opinion == "auto"
-            else (),
+        found = compare_champions(
+            champions, self._now.number, rows, spec, known, as_of=as_of, withdrawn=self._withdrawn
         )
-        ages = {champion.number: _age(champion.learnt_until, known) for champion in champions}
-        self.compared.append(
-            WindowLosses(
-                window=known,
-                at=as_of,
-                champion=newest,
-                losses=tuple(
-                    VersionLoss(number, loss, ages[number]) for number, loss in opinion.losses.items()
-                ),
-                money=money_loss(scored[newest], spec.gate.value.outcomes)
-                if spec.gate.value.outcomes
-                else None,
-            )
-        )
-        return opinion
+        if found.losses is not None:
+            self.compared.append(found.losses)
+        return found.opinion
 
     def _went_back(self, as_of: datetime) -> bool:
         """Let the version before serve again where the champion broke its promise in its first windows."""
@@ -459,15 +432,6 @@ class _Log:
 
 def _outcome(window: Window, verdict: PerformanceVerdict) -> CheckOutcome:
     return CheckOutcome(window, verdict.outcome, verdict.reason)
-
-
-def _age(learnt_until: datetime, window: Window) -> float:
-    return (window.end - learnt_until) / window.length
-
-
-def _codes(spec: Any, rows: pd.DataFrame) -> NDArray[np.intp]:  # Any: the spec
-    groups = rows[spec.source.group] if spec.source.group else None
-    return cluster_codes(rows[spec.source.timestamp], groups)
 
 
 def _score(history: History, rows: pd.DataFrame, answers: Predictions) -> Interval:

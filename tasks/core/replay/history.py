@@ -65,7 +65,7 @@ class History:
         return as_of - parse_duration(self.spec.label.maturity)
 
     def fit(self, rows: pd.DataFrame, end: datetime) -> Fitted:
-        """Return the model of this spec fitted on these rows, weighted by their age at `end`; each only once."""
+        """Return the model fitted on these rows, weighted by their age at `end`; each is fitted only once."""
         digest = self._digest(rows, end)
         found = self.fits.get(digest)
         if found is None:
