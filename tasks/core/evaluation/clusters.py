@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
-from tasks.core.evaluation.bootstrap import Interval
+from tasks.core.evaluation.bootstrap import Interval, score_interval
 from tasks.core.evaluation.paired.means import Finish, contributions
 from tasks.core.evaluation.paired.rows import weighable
 from tasks.core.evaluation.regression_scoring import REGRESSION
-from tasks.core.evaluation.scoring import Scored, Statistic, all_labels
+from tasks.core.evaluation.scoring import Scored, Statistic, all_labels, is_share
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 Removal = Callable[[Codes, int], Floats]
-"""From a code 0 to count - 1 of every row to the difference without each code's rows: one number per code."""
+"""From each row's code, 0 to count - 1, to the metrics without each code's rows: models by codes."""
 
 BLOCKS = 12
 """Time blocks: of the 10 to 30 that batch means want (Schmeiser 1982) the few, so that a block is long beside
@@ -52,6 +52,26 @@ class ClusteredDifference:
         """Return the two-sided t interval at this confidence."""
         reach = float(stdtrit(self.degrees_of_freedom, (1 + confidence) / 2)) * self.standard_error
         return Interval(self.value, self.value - reach, self.value + reach)
+
+    def lengthen(
+        self,
+        interval: Interval,
+        confidence: float,
+        *,
+        limits: tuple[float, float] = (-math.inf, math.inf),
+    ) -> Interval:
+        """Return an interval of independent rows as long as rows in these clusters make it, within limits.
+
+        An effect of 1, or one that cannot be told, leaves it as it is.
+        """
+        if not (interval.is_known and self.design_effect > 1):
+            return interval
+        tail = (1 + confidence) / 2
+        longer = float(stdtrit(self.degrees_of_freedom, tail) / ndtri(tail)) * math.sqrt(self.design_effect)
+        low, high = (
+            interval.value + longer * (end - interval.value) for end in (interval.low, interval.high)
+        )
+        return Interval(interval.value, max(limits[0], low), min(limits[1], high))
 
     @property
     def p_better(self) -> float:
@@ -128,58 +148,107 @@ def clustered_difference(
     Source: delete-a-group jackknife: Kott, Journal of Official Statistics 17 (2001); design effect: Kish,
     Survey Sampling (1965), section 8.2.
     """
-    if not len(challenger.y_true) == len(champion.y_true) == len(codes):
-        raise ValueError("challenger, champion and clusters must have one entry per row")
-    labels = () if metric in REGRESSION else all_labels([challenger, champion])
-    parts = [contributions(scored, metric, labels) for scored in (challenger, champion)] if len(codes) else []
-    own, other = (
-        weighable(scored, metric, positive=positive, labels=labels, weighted=weights is not None)
-        for scored in (challenger, champion)
-    )
-    value = own(weights) - other(weights)
+    return clustered_scores([challenger, champion], metric, codes, positive=positive, weights=weights)[-1]
+
+
+def clustered_scores(
+    models: Sequence[Scored],
+    metric: str,
+    codes: NDArray[Any],  # Any: integers of any width
+    *,
+    positive: Any = None,  # Any: labels may be of any type
+    weights: NDArray[np.float64] | None = None,
+) -> tuple[ClusteredDifference, ...]:
+    """Return each model's metric with its error by clusters, as a difference to nothing; of two, theirs too.
+
+    Raises:
+        ValueError: when the rows and codes differ in number, or the metric has no meaning for these answers.
+    """
+    if any(len(scored.y_true) != len(codes) for scored in models):
+        raise ValueError("models and clusters must have one entry per row")
+    labels = () if metric in REGRESSION else all_labels(models)
     base = np.ones(len(codes)) if weights is None else np.asarray(weights, dtype=np.float64)
-    without, most = _by_rows((own, other), base), _MOST_REMOVALS["rows"]
-    if len(parts) == 2 and parts[0] is not None and parts[1] is not None:
-        without, most = _by_means(parts[0], parts[1], base), _MOST_REMOVALS["means"]
+    each = [
+        weighable(scored, metric, positive=positive, labels=labels, weighted=weights is not None)
+        for scored in models
+    ]
+    means = [contributions(scored, metric, labels) for scored in models] if len(codes) else []
+    known = [part for part in means if part is not None]
+    without, most = _by_rows(each, base), _MOST_REMOVALS["rows"]
+    if len(known) == len(models):
+        without, most = _by_means(known, base), _MOST_REMOVALS["means"]
     given = np.unique(codes, return_inverse=True)[1].astype(np.intp)
     clusters = int(given.max(initial=-1)) + 1
-    if clusters < 2 or not math.isfinite(value):
-        return ClusteredDifference(value, math.nan, math.nan, math.nan, clusters)
-    error = _jackknife(without(*_pooled(given, most)))
-    unclustered = _jackknife(without(*_pooled(np.arange(len(given)), most)))
-    ratio = (error / unclustered) ** 2 if unclustered > 0 else 1.0
+    values = _with_difference(np.array([[of(weights)] for of in each]))[:, 0].tolist()
+    if clusters < 2:
+        return tuple(ClusteredDifference(value, math.nan, math.nan, math.nan, clusters) for value in values)
     freedom = min(_effective(given, base), float(min(clusters, most))) - 1
+    errors = _jackknife(_with_difference(without(*_pooled(given, most))))
+    unclustered = _jackknife(_with_difference(without(*_pooled(np.arange(len(given)), most))))
     # A ratio below 1 is taken as chance: what makes rows less alike than independent ones is very rare.
-    return ClusteredDifference(value, max(error, unclustered), freedom, max(1.0, ratio), clusters)
+    return tuple(
+        ClusteredDifference(value, max(error, alone), freedom, _effect(error, alone), clusters)
+        for value, error, alone in zip(values, errors, unclustered, strict=True)
+    )
 
 
-def _by_rows(pair: tuple[Statistic, Statistic], base: Floats) -> Removal:
-    """Return the difference without each code's rows, the metric taken anew every time."""
+def clustered_interval(
+    scored: Scored,
+    metric: str,
+    codes: NDArray[Any],  # Any: integers of any width
+    *,
+    confidence: float,
+    seed: int = 0,
+    positive: Any = None,  # Any: labels may be of any type
+) -> Interval:
+    """Return the metric of these rows with its bootstrap interval, as long as the clusters make it.
+
+    Raises:
+        ValueError: when the rows and codes differ in number, or the metric has no meaning for these answers.
+    """
+    interval = score_interval(scored, metric, confidence=confidence, seed=seed, positive=positive)
+    (part,) = clustered_scores([scored], metric, codes, positive=positive)
+    limits = (0.0, 1.0) if is_share(metric) else (-math.inf, math.inf)
+    return part.lengthen(interval, confidence, limits=limits)
+
+
+def _effect(error: float, alone: float) -> float:
+    if not math.isfinite(error + alone):
+        return math.nan
+    return max(1.0, (error / alone) ** 2) if alone > 0 else 1.0
+
+
+def _with_difference(values: Floats) -> Floats:
+    """Return models by removals, and below two models their difference."""
+    return np.vstack([values, values[0] - values[1]]) if len(values) == 2 else values
+
+
+def _by_rows(models: list[Statistic], base: Floats) -> Removal:
+    """Return the metrics without each code's rows, taken anew every time."""
 
     def without(codes: Codes, count: int) -> Floats:
-        values = np.full(count, math.nan)
+        values = np.full((len(models), count), math.nan)
         for code in range(count):
             rest = np.where(codes == code, 0.0, base)
             if rest.any():
-                values[code] = pair[0](rest) - pair[1](rest)
+                values[:, code] = [of(rest) for of in models]
         return values
 
     return without
 
 
-def _by_means(challenger: tuple[Floats, Finish], champion: tuple[Floats, Finish], base: Floats) -> Removal:
+def _by_means(models: list[tuple[Floats, Finish]], base: Floats) -> Removal:
     """Return the same for metrics that means give: the sums less those of each code's rows."""
 
     def without(codes: Codes, count: int) -> Floats:
-        sizes = np.bincount(codes, weights=base, minlength=count)
-        rest = base.sum() - sizes
+        rest = base.sum() - np.bincount(codes, weights=base, minlength=count)
         values = []
-        for table, finish in (challenger, champion):
+        for table, finish in models:
             sums = [np.bincount(codes, weights=base * column, minlength=count) for column in table.T]
             left = np.column_stack([total.sum() - total for total in sums])
             with np.errstate(divide="ignore", invalid="ignore"):
                 values.append(finish(left / rest[:, None]))
-        return np.asarray(values[0] - values[1])
+        return np.vstack(values)
 
     return without
 
@@ -193,10 +262,11 @@ def _pooled(codes: Codes, most: int) -> tuple[Codes, int]:
     return place[codes].astype(np.intp), most
 
 
-def _jackknife(values: Floats) -> float:
-    """Return the standard error from the values without each cluster; NaN where one of them is NaN."""
-    count = len(values)
-    return math.sqrt((count - 1) / count * float(((values - values.mean()) ** 2).sum()))
+def _jackknife(values: Floats) -> list[float]:
+    """Return each line's standard error from its values without each cluster; NaN where one of them is."""
+    count = values.shape[1]
+    spread = ((values - values.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    return [float(error) for error in np.sqrt((count - 1) / count * spread)]
 
 
 def _effective(codes: Codes, base: Floats) -> float:
