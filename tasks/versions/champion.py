@@ -15,11 +15,10 @@ from tasks.core.policy.partners import pair_text
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import registry
-from tasks.store.agreed import agreed_champion, serving_pair_now
+from tasks.store.agreed import agreed_champion, copy_as_served, serving_pair_now
 from tasks.store.engine import open_store
 from tasks.store.models import load_model, own_types
 from tasks.store.version import ChampionInfo, PartnerInfo, Version
-from tasks.versions.probe import copy_as_served
 
 __all__ = ["ChampionInfo", "Version", "agreed_champion", "champion", "version_of"]
 
