@@ -68,7 +68,8 @@ def champion(
         raise RegistryError(_ABSENT, "a promoted version", "run the retrain flow first", model=name)
     if found is not None:
         found = _with_partner(name, found, also, place)
-    said = pair_text(found.version, found.partner and found.partner.version) if found else "none"
+    beside = found.partner.version if found and found.partner else None
+    said = pair_text(found.version, beside) if found else "none"
     task_logger(__name__).info("%s: champion is %s", name, said)
     return found
 
