@@ -131,13 +131,19 @@ class Loop:
         known = self._log.window(window)
         last = self._trained[-1] if self._trained else self.begin
         fresh = history.known_until(window.end) - history.known_until(last)
-        labels = _counts(history, history.rows(known))
+        suspicion = suspect(
+            now.labels,
+            _counts(history, history.rows(known)),
+            scores_moved=moved.scores_moved,
+            inputs_moved=moved.inputs_moved,
+            numbers=history.spec.task == "regression",
+        )
         return Evidence(
             as_of=window.end,
             data_ok=True,
             drift=tuple(self._drift),
             performance=tuple(self._performance),
-            label_fault=suspect(now.labels, labels, moved.score_drifted, bool(moved.drifted)),
+            label_fault=suspicion.reason if suspicion else None,
             new_rows=len(history.rows(Window.ending(known.end, fresh))),
             last_training=last,
             retrainings=tuple(self._trained),
