@@ -179,7 +179,8 @@ def _flaws(
     if evidence.champion is None:
         return reasons
     for base in baselines:
-        if base.name == "dummy" and base.outcome == "worse":
+        # A champion that does no better than the guess either is no reason to keep it.
+        if base.name == "dummy" and base.outcome == "worse" and found.theirs.value > base.score:
             reasons.append(f"{metric} {found.mine.value:.4g} is no better than a guess, {base.score:.4g}")
     return reasons
 
