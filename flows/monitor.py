@@ -12,6 +12,7 @@ from tasks.approve import expire_approvals
 from tasks.board import write_board
 from tasks.cli import run_flow
 from tasks.clock import is_present, now_or, window_edge
+from tasks.core.evaluation.comparison import ComparedChampions
 from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
 from tasks.core.policy.approval import approval_cause
 from tasks.core.spec import ModelSpec
@@ -30,8 +31,9 @@ from tasks.probation import Guarded, guard_files, guard_promise, judge_champion
 from tasks.publish import publish_decision, publish_performance
 from tasks.ran import note_run
 from tasks.reconcile import relaunch_unanswered
-from tasks.register import champion
+from tasks.register import ChampionInfo, champion
 from tasks.rollout import ExposureVerdict, judge_exposure
+from tasks.second_opinion import compare_on_labels, follow_second_opinion, is_compared
 
 
 @flow(
@@ -43,7 +45,7 @@ from tasks.rollout import ExposureVerdict, judge_exposure
     on_crashed=[explain_failure, note_run],
 )
 def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun = False) -> State[Any]:
-    """Measure realised performance where labels are known by now, and launch a retraining when it is due.
+    """Measure realised performance and staleness where labels are known, and launch a retraining when due.
 
     Args:
         spec: The model, as written under `definitions.models`.
@@ -86,6 +88,7 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
                 record_check(spec, "performance", span, verdict, version=version, as_of=moment)
         publish_performance(spec, verdict, window)
 
+    compared = compare(spec, window, incumbent, moment, dry_run=dry_run)
     evidence = gather_evidence(
         spec,
         moment,
@@ -102,6 +105,8 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
     launched = None
     if not dry_run:
         make_known(spec, hold_to_promise(spec, moment), moment)
+        if incumbent:
+            follow_second_opinion(spec, compared, incumbent.version, as_of=moment)
         announce(spec, decision, as_of=moment)
         looks = [*found.alarms, *labels.looks()]
         signal(spec, looks, look=str(window), as_of=moment)
@@ -115,6 +120,19 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
             write_board(spec, as_of=moment)
     outcome = verdict.outcome if verdict else "undecided"
     return CheckResult(window, outcome, decision, launched, value=verdict.value if verdict else None).state()
+
+
+def compare(
+    spec: ModelSpec, window: Window, incumbent: ChampionInfo | None, moment: datetime, *, dry_run: bool
+) -> ComparedChampions | None:
+    """Measure what the champions lose on the newest labels; once per window and champion."""
+    if incumbent is None or is_compared(spec, window, incumbent.version, as_of=moment):
+        return None
+    rows = fetch_window(spec, window, moment)
+    compared = compare_on_labels(spec, window, rows, incumbent.version, as_of=moment)
+    if compared and not dry_run:
+        record_check(spec, "champions", window, compared, version=incumbent.version, as_of=moment)
+    return compared
 
 
 def hold_to_promise(spec: ModelSpec, moment: datetime) -> Guarded:

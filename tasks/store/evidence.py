@@ -25,6 +25,7 @@ from tasks.core.policy.label_fault import (
 )
 from tasks.core.policy.label_fault import suspect_windows as judge_windows
 from tasks.core.policy.probation import is_auto_rollback
+from tasks.core.policy.staleness import MEMORY, Staleness, WindowLosses, estimate_staleness, rule_of
 from tasks.core.policy.standing import TRAINED
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration, utc
@@ -77,6 +78,7 @@ def gather(
     rows = [row for row in ledger.history(engine, spec.name) if row.at <= moment]
     trained = tuple(row.at for row in rows if row.action in TRAINED and not is_by_hand(row.decision_id))
     suspects = suspect_windows(engine, spec, window, moment)
+    losses = champion_losses(engine, spec, moment)
     found = Evidence(
         as_of=moment,
         data_ok=data_ok,
@@ -89,10 +91,43 @@ def gather(
         last_training=max(trained, default=None),
         retrainings=trained,
         champion_trained=champion_trained,
+        staleness=_staleness(spec, losses, moment, champion_trained, trained),
+        judged_until=losses[-1].window.end if losses else None,
         has_champion=version is not None,
         window=window,
     )
     return replace(found, futile=_futile(rows, wanted_cause(found, spec), spec, moment))
+
+
+def champion_losses(engine: Engine, spec: ModelSpec, as_of: datetime) -> list[WindowLosses]:
+    """Return what the champions lost on each window that was compared by then, oldest first."""
+    wanted = int(MEMORY * max(rule_of(spec).training, 1)) + 1
+    found = _apart(checks.recent(engine, spec.name, "champions", wanted, as_of))
+    return [
+        WindowLosses.from_summary(check.window, check.summary["losses"])
+        for check in found
+        if check.summary.get("losses")
+    ]
+
+
+def _staleness(
+    spec: ModelSpec,
+    losses: Sequence[WindowLosses],
+    as_of: datetime,
+    trained_at: datetime | None,
+    trainings: Sequence[datetime],
+) -> Staleness | None:
+    if trained_at is None:
+        return None
+    return estimate_staleness(
+        losses,
+        rule_of(spec),
+        as_of=as_of,
+        trained_at=trained_at,
+        length=parse_duration(spec.window.check).total_seconds(),
+        trainings=trainings,
+        price=spec.costs.per_retraining or None,
+    )
 
 
 def suspect_windows(

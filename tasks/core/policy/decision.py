@@ -12,7 +12,7 @@ The rules, in order; the first that applies names the cause:
 6. `retrain.min_new_labels` labels have matured that no training has seen: train;
 7. otherwise skip, and say how far away a retraining is.
 
-A suspected labelling fault blocks the rows of its windows, not the loop: they are no evidence of decay and stay
+A suspected labelling fault blocks the rows of its windows, not the loop: they prove no decay and stay
 out of training. Where nothing else calls for a retraining the decision is to block, and a person is notified.
 
 Decay and drift bring forward what staleness would ask for later: with decay half the price of a retraining is
