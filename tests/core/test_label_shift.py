@@ -34,7 +34,9 @@ def test_the_numbers_are_those_of_the_formulas() -> None:
     [
         ({"no": 700, "yes": 300}, {}, "ok", "none"),
         ({"no": 990, "yes": 10}, {}, "drift", "fault"),
-        ({"no": 990, "yes": 10}, {"inputs_moved": None, "scores_moved": None}, "drift", "fault"),
+        ({"no": 990, "yes": 10}, {"inputs_moved": None, "scores_moved": None}, "drift", "unexplained"),
+        ({"no": 990, "yes": 10}, {"inputs_moved": None}, "drift", "fault"),
+        ({"no": 300, "yes": 700}, {"inputs_moved": None}, "drift", "unexplained"),
         ({"no": 300, "yes": 700}, {"inputs_moved": True, "scores_moved": True}, "drift", "population"),
         ({"no": 400, "yes": 600}, {"inputs_moved": True}, "drift", "population"),
         ({"no": 530, "yes": 470}, {"fell": True}, "drift", "concept"),
@@ -100,7 +102,7 @@ def test_a_labelling_fault_is_told_from_drift_of_population_and_concept(kind: st
 def test_a_number_as_label_is_compared_by_tenths() -> None:
     rng = np.random.default_rng(3)
     mix = label_mix(rng.normal(size=3000), numbers=True)
-    said = {"scores_moved": False, "inputs_moved": False, "fell": True, "alpha": 0.01}
+    said = {"numbers": True, "scores_moved": False, "inputs_moved": False, "fell": True, "alpha": 0.01}
     assert label_shift(mix.counts, mix.of(rng.normal(size=500)), **said).outcome == "ok"
     moved = label_shift(mix.counts, mix.of(rng.normal(0.5, 1, 500)), **said)
     assert moved.outcome == "drift"

@@ -9,17 +9,20 @@ import pytest
 
 from tasks.core.policy.decision import decide, decision_id
 from tasks.core.policy.probation import auto_rollback_id
+from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.monitor import gather_evidence, realised_performance
 from tasks.settings import Settings
 from tasks.store import checks, ledger, predictions
 from tasks.store.engine import open_store
-from tasks.store.evidence import label_counts, suspected_fault
+from tasks.store.evidence import label_counts, suspect_windows, suspected_fault
 from tests.make import make_spec
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)
 WEEK = timedelta(days=7)
 SPEC = make_spec(window={"training": "28d", "check": "7d"}, retrain={"cooldown": "1d", "min_new_rows": 100})
+
+AT_ONCE = SPEC.model_copy(update={"label": SPEC.label.model_copy(update={"maturity": "0d"})})
 
 
 def week(number: int) -> Window:
@@ -129,9 +132,9 @@ def test_an_empty_window_and_one_without_labels_are_undecided(engine, settings) 
 # Evidence.
 
 
-def gathered(settings, number: int, *, version: int | None = 1, **more: Any):
+def gathered(settings, number: int, *, version: int | None = 1, spec: ModelSpec = SPEC, **more: Any):
     at = week(number).end
-    return gather_evidence.fn(SPEC, at, week(number), version=version, settings=settings, **more)
+    return gather_evidence.fn(spec, at, week(number), version=version, settings=settings, **more)
 
 
 def test_an_empty_store_knows_nothing_and_asks_for_the_first_training(engine, settings) -> None:
@@ -327,15 +330,17 @@ def test_a_week_of_zeros_blocks_and_corrected_labels_clear_it(engine, settings) 
     for number in (3, 4):
         check(engine, "performance", number, "drift")
         check(engine, "drift", number, "ok", score_drifted=False)
-    decision = decide(gathered(settings, 4), SPEC)
+    decision = decide(gathered(settings, 4, spec=AT_ONCE), AT_ONCE)
     assert (decision.kind, decision.cause) == ("BLOCK", "labels")
     assert "label '1' fell" in decision.reasons[0]
+    assert gathered(settings, 4).label_fault is None, "labels that mature in two days prove nothing yet"
     keys_after, y_after = serve(engine, 5)
     label(engine, keys_after, y_after, week(5).end)
-    still = suspected_fault(engine, SPEC, week(5), week(5).end)
-    assert still.startswith(str(week(4))), "not corrected yet: training on it is still wrong"
+    (still,) = suspect_windows(engine, AT_ONCE, week(5), week(5).end)
+    assert (still.window, still.until) == (week(4), week(7).end), "not corrected yet: its rows stay out"
+    assert suspect_windows(engine, AT_ONCE, week(7), week(7).end) == (), "and no longer than three windows"
     label(engine, keys, y, week(5).end)
-    assert gathered(settings, 5).label_fault is None
+    assert gathered(settings, 5, spec=AT_ONCE).label_fault is None
 
 
 def test_a_faulty_week_does_not_accuse_the_good_one_that_follows(engine, settings) -> None:
@@ -345,30 +350,79 @@ def test_a_faulty_week_does_not_accuse_the_good_one_that_follows(engine, setting
     for number in (4, 5, 6):
         keys, y = serve(engine, number)
         label(engine, keys, y, week(number).end)
-    assert suspected_fault(engine, SPEC, week(6), week(6).end) is None, "week 3 is out of the last three"
+    for number in range(7):
+        check(engine, "drift", number, "ok", scores_moved=False, inputs_moved=False)
+    assert [s.window for s in suspect_windows(engine, AT_ONCE, week(5), week(5).end)] == [week(3)]
+    assert suspected_fault(engine, AT_ONCE, week(6), week(6).end) is None, "week 3 is out of the last three"
 
 
-def test_scores_that_moved_too_clear_the_suspicion(engine, settings) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "moved"),
+    [
+        ("undecided", {}),
+        ("undecided", {"scores_moved": None, "inputs_moved": None}),
+        ("warn", {"scores_moved": False, "inputs_moved": True}),
+        ("ok", {"scores_moved": None, "inputs_moved": False}),
+        ("drift", {"score_drifted": True}),
+        (None, {}),
+    ],
+)
+def test_what_no_check_knows_to_have_stayed_is_no_reason_to_suspect_labels(
+    engine, settings, outcome: str | None, moved: dict
+) -> None:
     history(engine, 4)
-    keys, _ = serve(engine, 4)
-    label(engine, keys, np.zeros(400, dtype=int), week(4).end)
-    check(engine, "drift", 4, "drift", score_drifted=True)
-    assert suspected_fault(engine, SPEC, week(4), week(4).end) is None
+    keys, y = serve(engine, 4)
+    label(engine, keys, 1 - y, week(4).end)
+    if outcome is not None:
+        check(engine, "drift", 4, outcome, **moved)
+    assert suspected_fault(engine, AT_ONCE, week(4), week(4).end) is None
+    check(engine, "drift", 4, "ok", scores_moved=False, inputs_moved=False)
+    assert suspected_fault(engine, AT_ONCE, week(4), week(4).end) is not None
 
 
-def test_calm_labels_few_labels_and_regression_raise_no_suspicion(engine, settings) -> None:
+def test_a_check_of_a_part_of_the_window_does_not_know_that_the_rest_stayed(engine, settings) -> None:
+    history(engine, 4)
+    keys, y = serve(engine, 4)
+    label(engine, keys, 1 - y, week(4).end)
+    half = Window(week(4).start, week(4).start + WEEK / 2)
+    stayed = {"scores_moved": False, "inputs_moved": False}
+    checks.record(engine, model="churn", kind="drift", window=half, version=1, outcome="ok", summary=stayed)
+    assert suspected_fault(engine, AT_ONCE, week(4), week(4).end) is None
+
+
+def test_calm_labels_and_few_labels_raise_no_suspicion(engine, settings) -> None:
     history(engine, 6)
-    assert suspected_fault(engine, SPEC, week(5), week(6).end) is None
+    for number in range(7):
+        check(engine, "drift", number, "ok", scores_moved=False, inputs_moved=False)
+    assert suspected_fault(engine, AT_ONCE, week(5), week(6).end) is None
     keys, _ = serve(engine, 6)
     label(engine, keys[:20], np.zeros(20, dtype=int), week(6).end)
-    assert suspected_fault(engine, SPEC, week(6), week(6).end) is None
-    numbers = make_spec(
-        task="regression",
-        metric="r2",
-        estimator={"class": "sklearn.ensemble.HistGradientBoostingRegressor"},
-    )
-    label(engine, keys, np.zeros(400, dtype=int), week(6).end)
-    assert suspected_fault(engine, numbers, week(6), week(6).end) is None
+    assert suspected_fault(engine, AT_ONCE, week(6), week(6).end) is None
+
+
+NUMBERS = make_spec(
+    task="regression",
+    metric="r2",
+    label={"column": "churned"},
+    estimator={"class": "sklearn.ensemble.HistGradientBoostingRegressor"},
+    window={"training": "91d", "check": "7d"},
+)
+
+
+@pytest.mark.parametrize("moved", [True, False, None])
+def test_numbers_that_jump_are_suspected_where_nothing_else_moved(
+    engine, settings, moved: bool | None
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        keys, _ = serve(engine, number)
+        label(engine, keys, rng.normal(3.0 if number == 7 else 0.0, 1, 400), week(number).end)
+        check(engine, "drift", number, "ok", scores_moved=moved, inputs_moved=moved)
+    suspects = suspect_windows(engine, NUMBERS, week(7), week(7).end)
+    assert [s.window for s in suspects] == ([week(7)] if moved is False else [])
+    some = label_counts(engine, "churn", week(7), week(7).end, most=100)
+    assert sum(some.values()) == 100
+    assert some == label_counts(engine, "churn", week(7), week(7).end, most=100)
 
 
 def test_the_same_evidence_is_read_from_postgres(postgres_url: str, tmp_path) -> None:
@@ -378,8 +432,9 @@ def test_the_same_evidence_is_read_from_postgres(postgres_url: str, tmp_path) ->
     keys, y = serve(engine, 3)
     label(engine, keys, np.zeros(400, dtype=int), week(3).end)
     check(engine, "performance", 3, "drift")
+    check(engine, "drift", 3, "ok", scores_moved=False, inputs_moved=False)
     ended(engine, "decay", 2, "kept")
-    found = gathered(settings, 3)
+    found = gathered(settings, 3, spec=AT_ONCE)
     assert found.label_fault.startswith(str(week(3)))
     assert (found.performance[0].outcome, found.retrainings) == ("drift", (week(2).end,))
     label(engine, keys, y, week(4).end)

@@ -247,17 +247,18 @@ def _needed(pair: Pair, groups: int, share: float) -> int | None:
 
 
 def _hidden(pair: Pair, distribution: Sequence[MeasureResult], power: Power) -> str:
-    """Return how a change that would matter hides among windows that differ anyway; else nothing."""
+    """Return how a change that would matter hides among windows that differ anyway; else nothing.
+
+    It does where the window differs at least twice as much as windows usually do (which the value is freed
+    of) and such a change is not sure to show.
+    """
     if power.detectable is None or pair.dispersion("distribution").independent:
         return ""
-    for result in distribution:
-        value = result.value
-        if result.measure == PSI.name and value is not None and PSI.drift <= value < power.detectable:
-            return (
-                f"psi {value:.3g} would matter, and windows of the history differ so much that only "
-                f"{power.detectable:.2g} is sure to show" + _differing(pair)
-            )
-    return ""
+    value = next((r.value for r in distribution if r.measure == PSI.name), None)
+    if value is None or not max(PSI.drift, pair.chance) <= value < power.detectable:
+        return ""
+    sure = f"only {power.detectable:.2g} is sure to show"
+    return f"psi {value:.3g} would matter, and {sure}{_differing(pair)} anyway"
 
 
 def _blind(pair: Pair, needed: int | None) -> str:

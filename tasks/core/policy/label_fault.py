@@ -121,7 +121,8 @@ def suspect(
         ...         inputs_moved=None) is None
         True
     """
-    if scores_moved is not False:
+    inputs_stayed = inputs_moved is not None and not inputs_moved
+    if scores_moved is None or scores_moved:
         return None
     reference_rows, current_rows = side_by_side(reference, current)
     if min(reference_rows.sum(), current_rows.sum()) < MIN_ROWS or (reference_rows > 0).sum() < 2:
@@ -134,7 +135,7 @@ def suspect(
         if now[name] < VANISHED * before[name] and _lost(reference_rows, current_rows, name)
     ]
     moved = float(np.abs(now - before).sum() / 2)
-    jumped = moved >= JUMP and inputs_moved is False and homogeneity(reference_rows, current_rows) < CHANCE
+    jumped = moved >= JUMP and inputs_stayed and homogeneity(reference_rows, current_rows) < CHANCE
     if not gone and not jumped:
         return None
     name = max(gone or list(before.index), key=lambda label: abs(now[label] - before[label]))
@@ -144,7 +145,7 @@ def suspect(
         before=float(before[name]),
         now=float(now[name]),
         moved=moved,
-        stayed="inputs and scores" if inputs_moved is False else "the scores",
+        stayed="inputs and scores" if inputs_stayed else "the scores",
     )
 
 

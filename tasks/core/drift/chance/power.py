@@ -20,7 +20,7 @@ from tasks.core.drift.measures import ks, wasserstein
 
 FOUND = 0.8  # of the cases a change is found in
 CHANGE = 0.2  # PSI, the limit of `drift`
-COMPLETE = 5.0  # standard deviations; our choice: ten times the limit of `drift`, no ordinary value is so far
+COMPLETE = 2.0  # standard deviations; our choice: a normal feature has then a PSI of 4, 20 times the limit
 _TIMES = tuple(1.1**step for step in range(50))  # up to a hundred times the history
 
 
