@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -25,34 +27,42 @@ def run_backtest(
     *,
     first: str = "",
     policies: str = "",
+    asks: Literal["nobody", "everybody"] = "nobody",
+    label_delay: str = "",
     settings: Settings | None = None,
 ) -> Backtest:
-    """Return what each policy held and spent on this history.
+    """Return what each policy held on this history, and what it cost.
+
+    Fits are kept in a scratch folder of the state, so that a backtest that was stopped goes on from there.
 
     Args:
         spec: the model.
         dataset: labelled rows, one per key.
         first: length of the first stretch; default: the training window.
         policies: comma-separated names; default: all of `tasks.core.replay.backtest.POLICIES`.
+        asks: who answers where the gate asks a person: nobody, or everybody with yes.
+        label_delay: how long after the event its label is known; default: the spec's `label.maturity`.
         settings: this place; its `threads` bound a fit.
 
     Raises:
-        SpecError: for an unknown policy, or a history too short to serve one window.
+        SpecError: for an unknown policy, no duration, or a history too short to serve one window.
     """
+    place = settings or Settings()
     names = tuple(name.strip() for name in policies.split(",") if name.strip()) or POLICIES
     console = Console(stderr=True)
-    threads = (settings or Settings()).threads
     with (
-        threadpool_limits(threads),
+        threadpool_limits(place.threads),
         Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
         bars = {name: bar.add_task(name, total=None) for name in names}
         result = run_policies(
             pd.read_parquet(dataset.path),
-            spec,
+            _delayed(spec, label_delay),
             first=parse_duration(first) if first else None,
             policies=names,
-            threads=threads,
+            threads=place.threads,
+            asks=asks,
+            cache=place.work_dir(f"backtest-{spec.name}"),
             progress=lambda name, done, count: bar.update(bars[name], completed=done, total=count),
         )
     for policy in result.policies:
@@ -64,3 +74,11 @@ def run_backtest(
             policy.retrainings,
         )
     return result
+
+
+def _delayed(spec: ModelSpec, label_delay: str) -> ModelSpec:
+    """Return the spec with its labels known so long after the event; as it is when nothing is given."""
+    if not label_delay:
+        return spec
+    parse_duration(label_delay)
+    return spec.model_copy(update={"label": spec.label.model_copy(update={"maturity": label_delay})})
