@@ -171,7 +171,7 @@ def test_a_regression_is_its_concept_and_normal_noise(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*STREAMS, *REGRESSIONS])
-@pytest.mark.parametrize("rows", [1, 100])
+@pytest.mark.parametrize("rows", [1, 60, 100])
 def test_a_stream_has_as_many_whole_windows_as_asked_for(name: str, rows: int) -> None:
     stream = make_stream(name, rows=rows, windows=20)
     spec = parse_spec(stream.spec)

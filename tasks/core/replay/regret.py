@@ -33,7 +33,7 @@ def regret(scores: Mapping[str, Scores], hindsight: Scores) -> dict[str, Estimat
         SpecError: when numbers of seeds or windows differ, or no window of a seed has both scores.
 
     Example:
-        >>> regret({"never": [[0.6, 0.5], [0.7, None]]}, [[0.8, 0.8], [0.8, 0.9]])["never"].mean
+        >>> round(regret({"never": [[0.6, 0.5], [0.7, None]]}, [[0.8, 0.8], [0.8, 0.9]])["never"].mean, 3)
         0.175
     """
     return {name: advantage(hindsight, policy) for name, policy in scores.items()}

@@ -134,7 +134,7 @@ def make_stream(
     drawn = [_draw(course, w, rows, np.random.default_rng([seed, 1, w]), task) for w in range(windows)]
     frame, best, clean = (pd.concat(part, ignore_index=True) for part in list(zip(*drawn, strict=True))[:3])
     frame.insert(0, KEY, np.arange(len(frame)))
-    frame.insert(1, TIME, pd.Timestamp(START) + pd.to_timedelta(np.arange(len(frame)) / rows, unit="W"))
+    frame.insert(1, TIME, pd.Timestamp(START) + _even_times(len(frame), rows))
     truth = StreamTruth(
         bayes=tuple(part[3] for part in drawn),
         hindsight=tuple(_realised(part[1], part[2], task) for part in drawn),
@@ -180,6 +180,12 @@ def design_matrix(frame: pd.DataFrame) -> Floats:
     """Return the z-scored features of the rows, as concepts read them: six numbers, three contrasts."""
     region = pd.Categorical(frame["region"], categories=list(REGIONS)).codes
     return np.hstack([frame[list(NUMERIC)].to_numpy(np.float64), _CONTRASTS[region]])
+
+
+def _even_times(count: int, rows: int) -> pd.TimedeltaIndex:
+    """Return even times since the start, `rows` a week, in whole microseconds as datetimes hold them."""
+    week = int(WEEK.total_seconds()) * 1_000_000
+    return pd.to_timedelta(np.arange(count) * week // rows, unit="us")
 
 
 def _course(name: StreamName, windows: int, rng: np.random.Generator) -> _Course:
