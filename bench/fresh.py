@@ -38,10 +38,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from bench.peers.figures import figure
+from tasks.core.policy.staleness import StalenessRule
 from tasks.core.replay.backtest import run_policies
+from tasks.core.replay.backtest_loop import Loop
 from tasks.core.replay.backtest_result import Backtest, PolicyResult
 from tasks.core.replay.frontier import line_at
-from tasks.core.replay.history import History
+from tasks.core.replay.history import Fitted, History
 from tasks.core.replay.regret import Estimate, advantage, over_seeds, regret
 from tasks.core.replay.streams import START, STREAMS, TRAINING_WINDOWS, WEEK, StreamName, make_stream
 from tasks.core.spec import ModelSpec, parse_spec
@@ -104,12 +106,11 @@ def run(
     frame: pd.DataFrame,
     spec: ModelSpec,
     policies: Sequence[str],
-    rule: object = None,
+    rule: StalenessRule | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Backtest:
     """Return the backtest; `rule` replaces the constants of the staleness rule."""
-    options: dict[str, Any] = {} if rule is None else {"rule": rule}
-    return run_policies(frame, spec, policies=policies, progress=progress, **options)
+    return run_policies(frame, spec, policies=policies, rule=rule, progress=progress)
 
 
 def above_calendars(result: Backtest) -> float | None:
@@ -119,7 +120,9 @@ def above_calendars(result: Backtest) -> float | None:
     return None if loop is None or line is None or loop.mean_score is None else loop.mean_score - line
 
 
-def run_seed(name: StreamName, rows: int, windows: int, seed: int, rule: object = None) -> SeedResult:
+def run_seed(
+    name: StreamName, rows: int, windows: int, seed: int, rule: StalenessRule | None = None
+) -> SeedResult:
     """Return one stream of one seed under every policy; poison also as it would be without wrong labels."""
     stream = make_stream(name, rows=rows, windows=windows, seed=seed)
     spec = parse_spec(stream.spec)
@@ -156,17 +159,21 @@ class Worsened:
 def worse_challenger(share: float, first: datetime) -> Iterator[list[datetime]]:
     """Let the first retraining at or after `first` make worse models, and no other; yield when it was."""
     moments: list[datetime] = []
-    fit = History.fit
+    active: list[bool] = []
+    fit, train = History.fit, Loop._train
 
-    def fit_worse(self: History, *arguments: Any, **options: Any) -> Any:  # Any: as History.fit has them
-        fitted = fit(self, *arguments, **options)
-        (moment,) = [item for item in (*arguments, *options.values()) if isinstance(item, datetime)]
-        if moment < first or (moments and moment != moments[0]):
-            return fitted
-        moments[:] = [moment]
-        return replace(fitted, model=Worsened(fitted.model, share))
+    def fit_worse(self: History, rows: pd.DataFrame, end: datetime) -> Fitted:
+        fitted = fit(self, rows, end)
+        return replace(fitted, model=Worsened(fitted.model, share)) if active else fitted
 
-    with patch.object(History, "fit", fit_worse):
+    def train_worse(self: Loop, as_of: datetime, cause: str) -> None:
+        if as_of >= first and not moments:
+            moments.append(as_of)
+            active.append(True)
+        train(self, as_of, cause)
+        active.clear()
+
+    with patch.object(History, "fit", fit_worse), patch.object(Loop, "_train", train_worse):
         yield moments
 
 

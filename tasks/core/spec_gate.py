@@ -146,8 +146,8 @@ class Gate(Part):
         "not_worse",
         **at(
             16,
-            "What a challenger must be: not_worse (not shown worse than the champion), ahead (the better "
-            "score, and not shown worse by the margin), or better (shown better at the confidence).",
+            "What a challenger must be: not_worse (not shown to be worse than the champion), ahead (the "
+            "better score, shown or not), or better (shown to be better). See docs/gate.md.",
         ),
     )
     refit: bool = Field(

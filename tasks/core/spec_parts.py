@@ -213,6 +213,12 @@ class Performance(Part):
         **at(0, "Tolerated loss against the champion's promise, as a share of the promise."),
     )
     min_rows: int = Field(50, ge=2, **at(1, "Fewest labelled predictions that a verdict may rest on."))
+    confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        **at(2, "Confidence of the intervals of promise and realised score; the gate has its own."),
+    )
 
 
 class Drift(Part):

@@ -40,8 +40,10 @@ class Serving(Part):
             "beside the newest; off: the newest alone. Without probabilities a classifier has no partner.",
         ),
     )
-    champions: int = Field(
-        12, ge=1, le=100, **at(7, "Newest champions that are kept and compared on every labelled window.")
+    champions: int | None = Field(
+        None,
+        ge=1,
+        **at(7, "Newest champions that are compared on every labelled window; default: all that served."),
     )
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tasks.core.errors import RegistryError
-from tasks.core.policy.served import SERVING
+from tasks.core.policy.partners import MOVES, PARTNERED, ServingPair
 from tasks.settings import Settings
 from tasks.store import ledger, moves, registry
 from tasks.store.engine import reading
@@ -42,14 +42,22 @@ def agreed_champion(name: str, place: Settings) -> Version | None:
 
 def serving_now(engine: Engine, model: str) -> int | None:
     """Return the version that the ledger says serves; None before the first promotion. Cheap: one row."""
+    return serving_pair_now(engine, model).champion
+
+
+def serving_pair_now(engine: Engine, model: str) -> ServingPair:
+    """Return what the ledger says answers, champion and partner. Cheap: one row."""
     query = (
-        sa.select(promotions.c.to_version)
-        .where(promotions.c.model == model, promotions.c.action.in_(SERVING))
+        sa.select(promotions.c.action, promotions.c.to_version, promotions.c.partner)
+        .where(promotions.c.model == model, promotions.c.action.in_(MOVES))
         .order_by(promotions.c.id.desc())
         .limit(1)
     )
     with reading(engine) as connection:
-        return connection.execute(query).scalar()
+        row = connection.execute(query).first()
+    if row is None:
+        return ServingPair(None)
+    return ServingPair(row.to_version, row.partner if row.action == PARTNERED else None)
 
 
 def _disagreement(serving: Version | None, row: ledger.LedgerRow | None) -> str | None:

@@ -17,7 +17,16 @@ from tasks.store.schema import checks, plain
 from tasks.store.schema_drift import feature_checks
 
 Kind = Literal[
-    "drift", "performance", "data", "labels", "service", "predictions", "slices", "budget", "freshness"
+    "drift",
+    "performance",
+    "data",
+    "labels",
+    "service",
+    "predictions",
+    "slices",
+    "budget",
+    "freshness",
+    "champions",
 ]
 
 

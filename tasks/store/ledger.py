@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tasks.core.errors import RegistryError
+from tasks.core.policy import partners
+from tasks.core.policy.partners import MOVES, ServingPair, pair_text
 from tasks.core.policy.served import SERVING
 from tasks.core.window import utc
 from tasks.store import leases, outbox
@@ -144,10 +146,11 @@ def record(
             along(connection)
         insert_new(connection, promotions, [row])
         stands = _history(connection, model, decision_id)[0]
-        if (stands.action, stands.to_version) != (action, to_version):
+        if (stands.action, stands.to_version, stands.partner) != (action, to_version, partner):
             raise RegistryError(
-                f"decision {decision_id} already in the ledger as {stands.action} version "
-                f"{stands.to_version}, now {action} version {to_version}",
+                f"decision {decision_id} already in the ledger as {stands.action} "
+                f"{pair_text(stands.to_version, stands.partner)}, now {action} "
+                f"{pair_text(to_version, partner)}",
                 "one outcome per decision",
                 "use a new decision id for a new outcome",
                 model=model,
@@ -184,6 +187,15 @@ def serving_at(engine: Engine, model: str, moment: datetime) -> int | None:
     )
     with reading(engine) as connection:
         return connection.execute(query).scalar()
+
+
+def pair_at(engine: Engine, model: str, moment: datetime) -> ServingPair:
+    """Return what answered at `moment`, champion and partner; the champion is that of `serving_at`."""
+    columns = (promotions.c[name] for name in ("action", "to_version", "partner", "at"))
+    moves = sa.select(*columns).where(promotions.c.model == model, promotions.c.action.in_(MOVES))
+    with reading(engine) as connection:
+        rows: Any = connection.execute(moves.order_by(promotions.c.id)).all()  # Any: rows with these columns
+    return partners.pair_at(rows, moment)
 
 
 def _history(connection: Connection, model: str, decision_id: str | None = None) -> list[LedgerRow]:

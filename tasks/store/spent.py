@@ -45,7 +45,7 @@ def score(engine: Engine, spec: ModelSpec, as_of: datetime) -> Budget:
         budget=spec.slo.budget,
         period=period,
         length=length,
-        confidence=spec.gate.confidence,
+        confidence=spec.performance.confidence,
         false_alarms=spec.drift.false_alarms,
     )
 
@@ -57,5 +57,6 @@ def _kept(check: checks.Check, spec: ModelSpec) -> Kept:
     if all(isinstance(number, int | float) for number in numbers):
         promise, low, high = numbers
         band = promise - lower_limit(promise, spec.performance.band)
-        chance = chance_of_a_miss(band, (high - low) / 2, found.get("confidence") or spec.gate.confidence)
+        confidence = found.get("confidence") or spec.performance.confidence
+        chance = chance_of_a_miss(band, (high - low) / 2, confidence)
     return Kept(check.window, found["value"] < found["limit"], chance)

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from tasks.core.policy.partners import PARTNERED
 from tasks.core.policy.served import SERVING
 from tasks.core.policy.stages import By, Stage, implied, is_onward, path
 from tasks.store import lifecycle
@@ -115,5 +116,6 @@ def _take_over(
 def _ledger(connection: Connection, model: str) -> list[Any]:  # Any: rows with these columns as attributes
     names = ("action", "from_version", "to_version", "actor", "reason", "decision_id", "at")
     columns = [promotions.c[name] for name in names]
-    query = sa.select(*columns).where(promotions.c.model == model).order_by(promotions.c.id)
+    about = (promotions.c.model == model, promotions.c.action != PARTNERED)  # which moves no version
+    query = sa.select(*columns).where(*about).order_by(promotions.c.id)
     return list(connection.execute(query).all())

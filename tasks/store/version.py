@@ -23,12 +23,42 @@ class Version:
 
 
 @dataclass(frozen=True)
-class ChampionInfo:
-    """The version that serves, with a local copy (folder `path`) whose every file matches its digest."""
+class PartnerInfo:
+    """The version that answers beside the champion, with a local copy that was checked as the champion's."""
 
     version: int
     path: str
     manifest: Manifest
+
+    @property
+    def model_path(self) -> str:
+        """The model file, to be read with `tasks.store.models.load_model`."""
+        return str(Path(self.path) / MODEL)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The spec this version was trained under."""
+        return spec_in(Path(self.path))
+
+    @property
+    def classes(self) -> tuple[Any, ...] | None:  # Any: labels may be text, whole numbers or booleans
+        """The labels in the order of the probabilities, the champion's too; None for a regressor."""
+        return self.manifest.classes
+
+
+@dataclass(frozen=True)
+class ChampionInfo:
+    """The version that serves, with a local copy (folder `path`) whose every file matches its digest.
+
+    `partner` has half the vote; None where the champion answers alone. `partner_trouble` says why it does
+    although the ledger names a partner: that one cannot be had.
+    """
+
+    version: int
+    path: str
+    manifest: Manifest
+    partner: PartnerInfo | None = None
+    partner_trouble: str = ""
 
     @property
     def model_path(self) -> str:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.errors import RegistryError
+from tasks.core.errors import RegistryError, WorkflowError
+from tasks.core.model.bundle import MODEL
+from tasks.core.policy.partners import pair_text
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import registry
-from tasks.store.agreed import agreed_champion
-from tasks.store.version import ChampionInfo, Version
+from tasks.store.agreed import agreed_champion, serving_pair_now
+from tasks.store.engine import open_store
+from tasks.store.models import load_model, own_types
+from tasks.store.version import ChampionInfo, PartnerInfo, Version
+from tasks.versions.probe import copy_as_served
 
 __all__ = ["ChampionInfo", "Version", "agreed_champion", "champion", "version_of"]
 
@@ -39,6 +45,9 @@ def champion(
 ) -> ChampionInfo | None:
     """Return the version that serves, with a verified local copy; None only when there is none.
 
+    The partner that the ledger names beside it comes with it; one that cannot be had is left out with a
+    warning, because the champion can answer alone.
+
     "None" is believed only when MLflow says so explicitly and the ledger never promoted one.
 
     Args:
@@ -58,8 +67,27 @@ def champion(
     found = registry.champion(name, settings=place, also=also, vouched=vouched)
     if found is None and required:
         raise RegistryError(_ABSENT, "a promoted version", "run the retrain flow first", model=name)
-    task_logger(__name__).info("%s: champion is %s", name, f"version {found.version}" if found else "none")
+    if found is not None:
+        found = _with_partner(name, found, also, place)
+    said = pair_text(found.version, found.partner and found.partner.version) if found else "none"
+    task_logger(__name__).info("%s: champion is %s", name, said)
     return found
+
+
+def _with_partner(name: str, found: ChampionInfo, also: Iterable[str], place: Settings) -> ChampionInfo:
+    """Return the champion with the partner that the ledger names, or alone with the reason why."""
+    pair = serving_pair_now(open_store(place), name)
+    if pair.partner is None or pair.champion != found.version:
+        return found
+    try:
+        copy = copy_as_served(name, pair.partner, place, also)
+        load_model(copy.model_path, sha256=copy.manifest.files[MODEL], also={*also, *own_types(copy.spec)})
+    except Exception as err:  # whatever it is, the champion can serve without
+        why = err.found if isinstance(err, WorkflowError) else type(err).__name__
+        trouble = f"version {pair.partner} cannot answer beside version {found.version}: {why}"
+        task_logger(__name__).warning("%s: %s; the champion answers alone", name, trouble)
+        return replace(found, partner_trouble=trouble)
+    return replace(found, partner=PartnerInfo(copy.version, copy.path, copy.manifest))
 
 
 def version_of(name: str, number: int, *, settings: Settings | None = None) -> Version:

@@ -16,9 +16,10 @@ from scipy.signal import lfilter
 from tasks.core.evaluation.bootstrap import Interval
 from tasks.core.replay.advice import Advice, advise, fresh_loss, settings_of
 from tasks.core.replay.advice_text import advice_details, advice_sentence
+from tasks.core.replay.backtest import CALENDARS
 from tasks.core.replay.backtest_result import Backtest, PolicyResult
 from tasks.core.replay.blocks import block_interval, block_length, resampled_means
-from tasks.core.replay.frontier import CALENDARS, calendar_step, line_at
+from tasks.core.replay.frontier import calendar_step, line_at
 from tasks.core.spec import parse_spec
 from tests.backtests import LEVELS, made_backtest
 from tests.make import make_spec, spec_block
@@ -271,6 +272,7 @@ def test_a_policy_no_setting_makes_is_compared_and_never_advised() -> None:
         ),
         ("loop without second opinion", {"serving": {"second_opinion": "off"}, "window": {"rows": "fading"}}),
         ("loop without fading", {"window": {"rows": "sliding"}, "serving": {"second_opinion": "auto"}}),
+        ("loop without staleness", {"retrain": {"price": 100.0, "max_age": "never"}}),
         ("loop without refit", {"gate": {"refit": False}, "retrain": {"price": 0.4}}),
     ],
 )

@@ -12,8 +12,10 @@ import pytest
 from tasks import backtest
 from tasks.core.dataset import Dataset
 from tasks.core.errors import SpecError
+from tasks.core.replay import history
 from tasks.core.replay.backtest import POLICIES
 from tasks.core.replay.backtest_result import Backtest
+from tasks.core.replay.history import Fitted
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.settings import Settings
@@ -63,13 +65,11 @@ def test_options_reach_the_rules(tmp_path: Path, calls: Calls) -> None:
     assert call["asks"] == "everybody"
 
 
-def test_a_label_delay_stands_in_for_the_maturity_of_the_spec_and_nothing_else(
-    tmp_path: Path, calls: Calls
-) -> None:
+def test_a_label_delay_reaches_the_rules_and_leaves_the_spec_alone(tmp_path: Path, calls: Calls) -> None:
     run(tmp_path, label_delay="14d")
     (call,) = calls
-    assert call["spec"].label.maturity == "14d"
-    assert call["spec"].model_copy(update={"label": SPEC.label}) == SPEC
+    assert call["label_delay"] == "14d"
+    assert call["spec"] == SPEC
 
 
 @pytest.mark.parametrize("options", [{"label_delay": "a week"}, {"first": "soon"}])
@@ -81,11 +81,40 @@ def test_what_is_no_duration_is_refused_before_anything_runs(
     assert calls == []
 
 
-def test_fits_are_kept_where_the_same_backtest_finds_them_again(tmp_path: Path, calls: Calls) -> None:
+def test_a_fit_is_found_again_by_the_next_backtest_of_this_place(tmp_path: Path, calls: Calls) -> None:
     run(tmp_path)
+    calls[0]["fits"]["abc"] = Fitted("a model", 1.5)
     run(tmp_path, policies="loop")
-    folders = {call["cache"] for call in calls}
-    assert len(folders) == 1
-    folder = folders.pop()
-    assert folder.is_dir()
-    assert folder.is_relative_to((tmp_path / "state").resolve())
+    assert calls[1]["fits"] is not calls[0]["fits"]
+    assert calls[1]["fits"]["abc"] == Fitted("a model", 1.5)
+    assert list(calls[1]["fits"]) == ["abc"]
+
+
+def test_a_real_backtest_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(tmp_path, policies="never, every 2 windows", first="14d")
+
+    def build(*_: object, **__: object) -> None:
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(history, "build_pipeline", build)
+    assert run(tmp_path, policies="every 2 windows, never", first="14d").policies[::-1] == first.policies
+
+
+def test_fits_that_this_place_did_not_write_whole_are_not_there(tmp_path: Path) -> None:
+    fits = backtest.FitFolder(tmp_path, b"key")
+    fits["abc"] = Fitted("a model", 1.5)
+    written = (tmp_path / "abc").read_bytes()
+    assert backtest.FitFolder(tmp_path, b"key").get("abc") == Fitted("a model", 1.5)
+    assert backtest.FitFolder(tmp_path, b"other key").get("abc") is None
+    for content in (written[:-1], written[:31], b"", bytes([written[0] ^ 1]) + written[1:]):
+        (tmp_path / "abc").write_bytes(content)
+        assert backtest.FitFolder(tmp_path, b"key").get("abc") is None
+    (tmp_path / "another").write_bytes(written)  # right content under a wrong name
+    assert backtest.FitFolder(tmp_path, b"key").get("another") is None
+
+
+def test_a_fit_that_is_forgotten_is_gone_from_the_folder(tmp_path: Path) -> None:
+    fits = backtest.FitFolder(tmp_path, b"key")
+    fits["abc"] = Fitted("a model", 1.5)
+    del fits["abc"]
+    assert (len(fits), "abc" in fits, list(tmp_path.iterdir())) == (0, False, [])

@@ -142,7 +142,7 @@ def _changed(board: Board, month: Window) -> Section:
 _CAUSES = {
     "decay": "its score had fallen below the promise",
     "drift": "what comes in had changed",
-    "age": "it had become old",
+    "staleness": "it had become stale",
     "new_rows": "enough new rows had come in",
     "new_labels": "enough new labels had come in",
     "first": "it was the first",

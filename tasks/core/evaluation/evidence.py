@@ -63,7 +63,8 @@ class GateEvidence:
     moment of the compared rows, `champion_train_end` the moment up to which the champion has learnt,
     `overlap` the number of compared rows whose key it was trained on. `slices` gives, by column, each row's
     group, and `groups` the same for fairness. `train_labels` are the labels the challenger has learnt from:
-    values, or the share of each class. `trouble` says what went wrong before, such as a champion that cannot
+    values, or the share of each class. `clusters` are the rows' clusters (`clusters.cluster_codes`); None
+    takes the rows as independent. `trouble` says what went wrong before, such as a champion that cannot
     score the rows; it refuses.
     """
 
@@ -85,3 +86,4 @@ class GateEvidence:
     worth: Worth | None = None
     overlap: int = 0
     trouble: str = ""
+    clusters: NDArray[Any] | None = None

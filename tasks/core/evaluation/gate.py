@@ -15,7 +15,16 @@ from tasks.core.evaluation.guards.label_shift import judge_label_shift
 from tasks.core.evaluation.guards.value import judge_value, value_of
 from tasks.core.evaluation.paired.compare import Comparison, compare
 from tasks.core.evaluation.regression_scoring import REGRESSION
-from tasks.core.evaluation.rule import doubts_of, floor_of, verdict_of, weighed
+from tasks.core.evaluation.rule import (
+    doubts_of,
+    floor_of,
+    notes_of,
+    simpler_of,
+    simpler_words,
+    unproven,
+    verdict_of,
+    weighed,
+)
 from tasks.core.evaluation.scoring import Scored
 from tasks.core.evaluation.slices import compare_slices
 from tasks.core.evaluation.verdicts import (
@@ -38,20 +47,26 @@ _LONGEST = 300
 def decide_promotion(evidence: GateEvidence, gate: Gate) -> GateDecision:
     """Return whether the challenger may become champion, and why.
 
-    With a champion it is promoted when the paired difference is shown to be above zero at `gate.confidence`
-    (one-sided) and its interval lies above `-gate.margin`, the floor holds, no slice of at least
-    `gate.min_rows` rows is shown to be worse by more than the margin, and it scores better than a guess. So a
-    challenger that is only as good is promoted in at most 1 - confidence of comparisons, and repeated
-    promotions cannot wear the score down. It is kept out when one of those is shown to fail: also when the
-    interval rules out a gain of the margin. Between the two there is not enough evidence, and the decision
-    says how many rows it would take. Without a champion the guess is the opponent. Of a regression's error
-    (neg_*) the margin is a share of the opponent's error, of any other metric it is in the metric itself.
-    Rows with weights count as the effective rows that they amount to.
+    `gate.rule` says what the paired difference, challenger - champion, must show on the compared rows, its
+    two-sided interval at `gate.confidence` taken by clusters of rows:
+
+    - `not_worse`: promoted unless the whole interval lies below zero. An equal challenger is kept out in
+      (1 - confidence) / 2 of comparisons.
+    - `ahead`: promoted when its score is the better one, shown or not.
+    - `better`: promoted when it is shown to be better (one-sided) and the interval lies above `-gate.margin`;
+      kept out when the interval rules out a gain of the margin; between the two there is not enough evidence,
+      and the decision says how many rows it would take.
+
+    Whatever the rule, it is kept out below the floor, where a slice of at least `gate.min_rows` rows is shown
+    to be worse by more than the margin, and where it scores no better than a guess. Without a champion the
+    guess is the opponent: a first version that is ahead of it without proof is doubted, and under `better`
+    kept out. Of a regression's error (neg_*) the margin is a share of the opponent's error, of any other
+    metric it is in the metric itself. Rows with weights count as the effective rows that they amount to.
 
     The frozen anchor, the labels' distribution, the disagreement with the champion, gaps between groups and
     the worth of the answers never make a challenger good; where one of them speaks against a challenger that
     would be promoted, `gate.on_doubt` says what happens. Anything that cannot be judged refuses, an error in
-    here included. Rows are taken as independent.
+    here included. Anchor, groups and worth take rows as independent.
     """
     try:
         if faults := faults_of(evidence, gate):
@@ -71,11 +86,15 @@ def _judged(evidence: GateEvidence, gate: Gate) -> GateDecision:
     anchor = _anchor(evidence, gate)
     value = value_of(evidence.worth, gate, weights=evidence.weights)
     guards = _guards(evidence, gate, value)
-    doubts = doubts_of(anchor, guards, evidence.metric)
+    first, simpler = evidence.champion is None, simpler_of(baselines)
+    doubts = (
+        *unproven(evidence, gate, found),
+        *doubts_of(anchor, guards, evidence.metric, is_first=first),
+    )
     outcome, reasons = verdict_of(evidence, gate, found, slices, baselines)
     if outcome == "promote":
-        outcome, reasons = weighed(reasons, doubts, anchor, gate)
-    first = evidence.champion is None
+        reasons = [*reasons, *map(simpler_words, simpler)]
+        outcome, reasons = weighed(reasons, doubts, anchor, gate, notes_of(guards, is_first=first))
     return GateDecision(
         outcome=outcome,
         reasons=tuple(reasons),
@@ -101,6 +120,10 @@ def _judged(evidence: GateEvidence, gate: Gate) -> GateDecision:
         calibration=_calibration(evidence),
         value=value,
         doubts=doubts,
+        rule=gate.rule,
+        design_effect=found.design_effect,
+        clusters=found.clusters,
+        simpler=tuple(base.name for base in simpler),
     )
 
 
@@ -114,6 +137,7 @@ def _compare(evidence: GateEvidence, gate: Gate) -> Comparison:
         positive=evidence.positive,
         resamples=evidence.resamples,
         weights=evidence.weights,
+        codes=evidence.clusters,
     )
 
 
@@ -138,6 +162,7 @@ def _slices(evidence: GateEvidence, gate: Gate) -> tuple[SliceResult, ...]:
         seed=evidence.seed,
         resamples=evidence.resamples,
         weights=evidence.weights,
+        codes=evidence.clusters,
     )
 
 
@@ -155,6 +180,7 @@ def _baselines(evidence: GateEvidence, gate: Gate, found: Comparison) -> tuple[B
             positive=evidence.positive,
             resamples=evidence.resamples,
             weights=evidence.weights,
+            codes=evidence.clusters,
         )
         parts += [part] if part is not None else []
     return tuple(parts)
@@ -213,4 +239,5 @@ def _refused(reasons: list[str], evidence: GateEvidence, gate: Gate) -> GateDeci
         rows,
         metric=evidence.metric,
         confidence=gate.confidence,
+        rule=gate.rule,
     )

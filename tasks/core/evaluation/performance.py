@@ -67,10 +67,10 @@ def judge(
 ) -> PerformanceVerdict:
     """Return whether these predictions, now that their labels are known, keep the promise.
 
-    Decay needs the whole interval of the difference, at `gate.confidence`, to lie beyond `performance.band`
-    of the promise's size. Both sides are estimates, so their half-widths add in quadrature (square-and-add,
-    Newcombe 1998, Statistics in Medicine 17: 873-890): a promise that is kept alarms in at most about
-    (1 - confidence) / 2 of the windows, usually in far fewer, also when its holdout was small and lucky.
+    Decay needs the whole interval of the difference, at `performance.confidence`, to lie beyond
+    `performance.band` of the promise's size. Both sides are estimates, so their half-widths add in quadrature
+    (square-and-add, Newcombe 1998, Statistics in Medicine 17: 873-890): a promise that is kept alarms in at
+    most about (1 - confidence) / 2 of the windows, usually in far fewer, also when its holdout was small and lucky.
 
     Rows whose label is not known yet are left out; zero rows, one class or a NaN prediction are `undecided`.
     Up to `contract.max_bad_share` labels of classes the champion never saw are left out too.
@@ -113,7 +113,7 @@ def judge(
         limit=limit,
         rows=count,
         metric=spec.metric,
-        confidence=spec.gate.confidence,
+        confidence=spec.performance.confidence,
     )
 
 
@@ -130,7 +130,7 @@ def lower_limit(promise: float, band: float) -> float:
 def _conclude(found: Interval, band: float, limit: float, spec: ModelSpec) -> tuple[str, str]:
     shown = (
         f"{spec.metric} {found.value:.4f} [{found.low:.4f}, {found.high:.4f}] "
-        f"at {spec.gate.confidence:.0%}, limit {limit:.4f}"
+        f"at {spec.performance.confidence:.0%}, limit {limit:.4f}"
     )
     if found.value + math.hypot(found.high - found.value, band - limit) < band:
         return "drift", f"{shown}: below the limit, beyond chance"
@@ -190,7 +190,7 @@ def _measure(rows: Scored, spec: ModelSpec) -> tuple[Interval, str]:
         found = realised_interval(
             rows,
             spec.metric,
-            confidence=spec.gate.confidence,
+            confidence=spec.performance.confidence,
             seed=spec.estimator.seed,
             positive=_positive(rows, spec),
         )

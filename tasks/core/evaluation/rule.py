@@ -17,6 +17,8 @@ _TODO = {
     "fairness": "look at the group's rows and labels, or state the gap you accept in gate.fairness.max_gap",
     "value": "the metric and the money disagree: check gate.value, or choose another metric",
 }
+_GUESS = "a guess without features (no champion yet)"
+SIMPLER = "a simpler model is better"
 _ON_DOUBT: dict[str, Outcome] = {"ask": "ask", "keep": "keep", "tell": "promote"}
 
 
@@ -29,52 +31,140 @@ def verdict_of(
 ) -> tuple[Outcome, list[str]]:
     """Return the outcome as far as the compared rows go, and why."""
     if not found.is_known:
-        why = "one class, too few of one, or not a number"
+        why = "one class, too few of one, one cluster, or not a number"
         return "refuse", [f"{evidence.metric} or its interval cannot be told on these rows ({why})"]
     flaws = _flaws(evidence, gate, found, slices, baselines)
-    gap, against, span = found.difference, _against(evidence), _span(found)
+    if evidence.champion is None:
+        outcome, reason = _against_guess(gate, found)
+    elif gate.rule == "better":
+        outcome, reason = _better(evidence, gate, found)
+    else:
+        outcome, reason = _not_worse(gate, found)
+    if outcome == "keep":
+        return "keep", [reason, *flaws]
+    return ("keep", flaws) if flaws else (outcome, [reason])
+
+
+def _not_worse(gate: Gate, found: Comparison) -> tuple[Outcome, str]:
+    """Return the outcome of the rules that do not ask for proof: `not_worse` and `ahead`."""
+    gap, span = found.difference, _span(found)
+    if gap.high < 0:
+        return "keep", f"worse than the champion at {gate.confidence:.0%}: difference {span}"
+    if gap.value > 0 and found.p_better >= gate.confidence:
+        return "promote", f"better than the champion by {span}"
+    if gap.value > 0:
+        return "promote", f"ahead of the champion by {span}, which may be chance"
+    if gate.rule == "ahead":
+        return "keep", f"not ahead of the champion: difference {span}"
+    return "promote", f"not shown to be worse than the champion at {gate.confidence:.0%}: difference {span}"
+
+
+def _better(evidence: GateEvidence, gate: Gate, found: Comparison) -> tuple[Outcome, str]:
+    """Return the outcome of the rule that asks for proof, `better`."""
+    gap, span = found.difference, _span(found)
     is_shown = found.p_better >= gate.confidence and gap.value > 0
     margin = margin_of(gate.margin, evidence.metric, found.theirs.value)
     share = share_words(gate.margin, evidence.metric, "the opponent's") if margin > 0 else ""
     words = f"{margin:.4g} ({share})" if share else f"{margin:.4g}"
     if gap.high <= 0 or _same_answers(evidence):
-        flaws.insert(0, f"not better than {against}: difference {span}")
-    elif not is_shown and (gap.high < margin or evidence.champion is None):
-        beyond = f"; {_needed(found)}"
-        if gap.high < margin:
-            beyond = f", so a gain of {words} is ruled out"
-        flaws.insert(
-            0, f"not shown to be better than {against} at {gate.confidence:.0%}: difference {span}{beyond}"
-        )
-    if flaws:
-        return "keep", flaws
-    if is_shown and (evidence.champion is None or gap.low > -margin):
-        return "promote", [f"better than {against} by {span}"]
+        return "keep", f"not better than the champion: difference {span}"
+    if not is_shown and gap.high < margin:
+        unshown = f"not shown to be better than the champion at {gate.confidence:.0%}: difference {span}"
+        return "keep", f"{unshown}, so a gain of {words} is ruled out"
+    if is_shown and gap.low > -margin:
+        return "promote", f"better than the champion by {span}"
     if is_shown:
-        return "undecided", [f"a loss of {words} or more is not ruled out: difference {span}"]
+        return "undecided", f"a loss of {words} or more is not ruled out: difference {span}"
     rows = len(evidence.challenger.scored.y_true)
-    return "undecided", [
-        f"{rows:,} rows do not tell whether it is better than {against}: difference {span}; {_needed(found)}"
-    ]
+    unknown = f"{rows:,} rows do not tell whether it is better than the champion"
+    return "undecided", f"{unknown}: difference {span}; {_needed(found)}"
+
+
+def _against_guess(gate: Gate, found: Comparison) -> tuple[Outcome, str]:
+    """Return the outcome of a first version; without proof that it beats a guess it is doubted."""
+    gap, span = found.difference, _span(found)
+    if gap.value <= 0 or gap.high <= 0:
+        return "keep", f"not better than {_GUESS}: difference {span}"
+    if found.p_better >= gate.confidence:
+        return "promote", f"better than {_GUESS} by {span}"
+    if gate.rule == "better":
+        unshown = f"not shown to be better than {_GUESS} at {gate.confidence:.0%}"
+        return "keep", f"{unshown}: difference {span}; {_needed(found)}"
+    return "promote", f"ahead of {_GUESS} by {span}"
+
+
+def simpler_of(baselines: tuple[BaselineResult, ...]) -> tuple[BaselineResult, ...]:
+    """Return the models that cost nothing and are shown to be better than the challenger."""
+    return tuple(base for base in baselines if base.high < 0)
+
+
+def simpler_words(base: BaselineResult) -> str:
+    """Return that a model which costs nothing is better, beginning with words that others look for.
+
+    Example:
+        >>> words = simpler_words(BaselineResult("linear", 0.83, -0.03, -0.05, -0.01, "worse"))
+        >>> words
+        'a simpler model is better: linear scores 0.83, difference -0.03 (-0.05 to -0.01)'
+        >>> words.startswith(SIMPLER)
+        True
+    """
+    gap = f"{base.difference:.4g} ({base.low:.4g} to {base.high:.4g})"
+    return f"{SIMPLER}: {base.name} scores {base.score:.4g}, difference {gap}"
 
 
 def weighed(
-    reasons: list[str], doubts: tuple[str, ...], anchor: AnchorResult | None, gate: Gate
+    reasons: list[str],
+    doubts: tuple[str, ...],
+    anchor: AnchorResult | None,
+    gate: Gate,
+    notes: tuple[str, ...] = (),
 ) -> tuple[Outcome, list[str]]:
-    """Return what becomes of a challenger that is better, once its doubts are heard."""
-    notes = [anchor_words(anchor)] if anchor is not None and anchor.outcome == "undecided" else []
+    """Return what becomes of a challenger that may be promoted, once its doubts are heard."""
+    after = [
+        *notes,
+        *([anchor_words(anchor)] if anchor is not None and anchor.outcome == "undecided" else []),
+    ]
     if not doubts:
-        return "promote", [*reasons, *notes]
-    return _ON_DOUBT[gate.on_doubt], [*reasons, *doubts, *notes]
+        return "promote", [*reasons, *after]
+    return _ON_DOUBT[gate.on_doubt], [*reasons, *doubts, *after]
 
 
 def doubts_of(
-    anchor: AnchorResult | None, guards: tuple[GuardResult, ...], metric: str = ""
+    anchor: AnchorResult | None,
+    guards: tuple[GuardResult, ...],
+    metric: str = "",
+    *,
+    is_first: bool = False,
 ) -> tuple[str, ...]:
-    """Return what speaks against the challenger besides its score, with the numbers and what to do."""
+    """Return what speaks against the challenger besides its score, with the numbers and what to do.
+
+    Labels unlike those of training are no doubt about a first version: nothing serves, and a season would
+    leave it waiting; `notes_of` tells them.
+    """
     found = [anchor_words(anchor, metric)] if anchor is not None and anchor.outcome == "worse" else []
-    found += [f"{one.name}: {one.detail}; {_TODO[one.name]}" for one in guards if one.outcome == "worse"]
-    return tuple(found)
+    speaking = [guard for guard in guards if guard.outcome == "worse" and not (is_first and _is_shift(guard))]
+    return (*found, *map(_guard_words, speaking))
+
+
+def notes_of(guards: tuple[GuardResult, ...], *, is_first: bool) -> tuple[str, ...]:
+    """Return what is only told: of a first version, that the labels are not those of training."""
+    shifts = [guard for guard in guards if is_first and guard.outcome == "worse" and _is_shift(guard)]
+    return tuple(map(_guard_words, shifts))
+
+
+def unproven(evidence: GateEvidence, gate: Gate, found: Comparison) -> tuple[str, ...]:
+    """Return the doubt about a first version that is ahead of a guess without being shown to be."""
+    if evidence.champion is not None or not found.is_known or found.p_better >= gate.confidence:
+        return ()
+    return (f"not shown to be better than {_GUESS} at {gate.confidence:.0%}; {_needed(found)}",)
+
+
+def _is_shift(guard: GuardResult) -> bool:
+    return guard.name == "label shift"
+
+
+def _guard_words(guard: GuardResult) -> str:
+    return f"{guard.name}: {guard.detail}; {_TODO[guard.name]}"
 
 
 def floor_of(gate: Gate, metric: str) -> float | None:
@@ -119,10 +209,6 @@ def _same_answers(evidence: GateEvidence) -> bool:
     if one.probabilities is None or other.probabilities is None:
         return one.probabilities is other.probabilities
     return bool(np.array_equal(one.probabilities, other.probabilities))
-
-
-def _against(evidence: GateEvidence) -> str:
-    return "the champion" if evidence.champion is not None else "a guess without features (no champion yet)"
 
 
 def _span(found: Comparison) -> str:

@@ -88,6 +88,12 @@ def encode(values: Array, labels: tuple[Any, ...]) -> Codes:
     return lookup[codes]
 
 
+def is_share(metric: str) -> bool:
+    """Return whether the metric, of labels or of ranks, always lies within 0..1."""
+    unbounded = ("log_loss", "brier", "likelihood_ratio", "matthews")
+    return metric not in REGRESSION and not any(part in metric for part in unbounded)
+
+
 def _never(weights: Floats | None) -> float:
     del weights
     return float("nan")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.core.evaluation.clusters import FEWEST_CLUSTERS
 from tasks.core.evaluation.margins import margin_of
 from tasks.core.evaluation.paired.compare import compare
 from tasks.core.evaluation.regression_scoring import REGRESSION
@@ -32,6 +33,7 @@ def compare_slices(
     seed: int,
     resamples: int,
     weights: NDArray[np.float64] | None = None,
+    codes: NDArray[Any] | None = None,  # Any: integers of any width
 ) -> tuple[SliceResult, ...]:
     """Return the paired difference on every slice that is large enough, by column, largest first.
 
@@ -39,7 +41,8 @@ def compare_slices(
     champion's error on the slice.
 
     The intervals share `gate.confidence` between them (Bonferroni), so that many harmless slices do not
-    block a promotion by chance.
+    block a promotion by chance. A slice of fewer than five of the rows' clusters, such as one entity alone,
+    is judged as independent rows.
     """
     parts = [
         (name, *group) for name, values in slices.items() for group in _groups(values, gate.min_rows, weights)
@@ -57,6 +60,7 @@ def compare_slices(
             positive=positive,
             resamples=resamples,
             weights=None if weights is None else weights[rows],
+            codes=_clusters_of(codes, rows),
         )
         gap, margin = result.difference, margin_of(gate.margin, metric, result.theirs.value)
         is_worse = gap.high < 0 and gap.value < -margin
@@ -64,6 +68,12 @@ def compare_slices(
         outcome = outcome if gap.is_known else "undecided"
         found.append(SliceResult(column, value, len(rows), gap.value, gap.low, gap.high, outcome))
     return tuple(found)
+
+
+def _clusters_of(codes: NDArray[Any] | None, rows: NDArray[np.int64]) -> NDArray[Any] | None:
+    if codes is None or len(np.unique(codes[rows])) < FEWEST_CLUSTERS:
+        return None
+    return codes[rows]
 
 
 def _knowing(scored: Scored, labels: tuple[Any, ...]) -> Scored:

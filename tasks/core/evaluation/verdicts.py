@@ -111,12 +111,14 @@ class McNemar:
 class GateDecision:
     """What the gate concluded and the numbers it rests on; NaN where something could not be told.
 
-    `promote`: the challenger becomes champion. `ask`: it is better on the newest rows, and something else
+    `promote`: the challenger becomes champion. `ask`: the rule `rule` would let it, and something else
     speaks against it: a person decides. `keep`: it was judged, and is not good enough. `undecided`: there is
     not enough evidence either way; `needed_rows` is how many it would take. `refuse`: the evidence allows no
     judgement. In all but the first the champion stays. Scores follow the scorer convention; `low` and `high`
     bound the difference challenger - champion (- dummy, when there is no champion). `doubts` are what speaks
-    against it besides the score, whatever the outcome.
+    against it besides the score, whatever the outcome. `simpler` names the baselines that are shown to be
+    better than the challenger. The interval takes `clusters` of rows into account, None: rows are taken as
+    independent; `design_effect` rows then tell as much as one independent row.
     """
 
     outcome: Outcome
@@ -143,6 +145,10 @@ class GateDecision:
     calibration: CalibrationResult | None = None
     value: ValueResult | None = None
     doubts: tuple[str, ...] = ()
+    rule: str = ""
+    design_effect: float = 1.0
+    clusters: int | None = None
+    simpler: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """The outcome and its reasons in one line."""

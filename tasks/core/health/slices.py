@@ -105,8 +105,10 @@ def judge_slices(
     chances = served_chances(rows["label"].tolist(), rows["score"].tolist(), classes, spec)
     unknown = tuple(c for c in spec.gate.slices if c not in groups or not groups[c].notna().any())
     parts = _parts(groups[[c for c in spec.gate.slices if c not in unknown]], spec.performance.min_rows)
-    sharing = 1 - (1 - spec.gate.confidence) / max(len(parts), 1)
-    strict = spec.model_copy(update={"gate": spec.gate.model_copy(update={"confidence": sharing})})
+    sharing = 1 - (1 - spec.performance.confidence) / max(len(parts), 1)
+    strict = spec.model_copy(
+        update={"performance": spec.performance.model_copy(update={"confidence": sharing})}
+    )
     found = tuple(
         _judge(column, value, rows.iloc[places], classes, strict, promise, (past or {}).get((column, value)))
         for column, value, places in parts

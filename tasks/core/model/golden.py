@@ -60,6 +60,11 @@ def with_answers(rows: pd.DataFrame, answers: Answers) -> pd.DataFrame:
     return rows.assign(**columns)
 
 
+def has_probabilities(golden: pd.DataFrame) -> bool:
+    """Return whether the version that gave these golden rows their answers gives probabilities."""
+    return PROBABILITY.format(0) in golden.columns
+
+
 def difference(golden: pd.DataFrame, answers: Answers) -> str | None:
     """Return how the answers differ from those kept with the golden rows, or None when they are equal.
 

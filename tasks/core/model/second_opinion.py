@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tasks.core.model.pipeline import Predictions
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What a version takes and gives: features by kind, classes (None: a regressor), probabilities."""
+
+    numeric: frozenset[str]
+    categorical: frozenset[str]
+    classes: tuple[Any, ...] | None  # Any: labels may be text, whole numbers or booleans
+    has_probabilities: bool
 
 
 def can_combine(first: Predictions, second: Predictions) -> bool:
@@ -15,6 +26,20 @@ def can_combine(first: Predictions, second: Predictions) -> bool:
         return True
     both = first.probabilities is not None and second.probabilities is not None
     return both and first.classes == second.classes
+
+
+def why_no_mean(champion: Answering, partner: Answering) -> str:
+    """Return why the answers of these two versions to the same rows have no mean; empty: they have one.
+
+    The partner is asked with the rows that were checked for the champion, so it may know fewer features than
+    the champion, not others.
+    """
+    if champion.classes != partner.classes:
+        return "other classes than the champion, or the same in another order"
+    if champion.classes is not None and not (champion.has_probabilities and partner.has_probabilities):
+        return "a classifier without probabilities on either side"
+    unknown = sorted({*(partner.numeric - champion.numeric), *(partner.categorical - champion.categorical)})
+    return f"features that the champion does not have as such: {', '.join(unknown[:5])}" if unknown else ""
 
 
 def combine(champion: Predictions, partner: Predictions) -> Predictions:

@@ -21,7 +21,7 @@ from tasks.core.window import parse_duration, utc
 
 _FACTS = (
     *("launch", "retraining", "training data", "champion cannot serve", "automatic rollback", "approval"),
-    *("first", "age", "new_labels", "futility", "canary"),
+    *("first", "staleness", "new_labels", "futility", "canary"),
 )
 _OF_THE_MOMENT = ("stale", "burn")
 _LOUDEST_FIRST: tuple[Tier, ...] = get_args(Tier)

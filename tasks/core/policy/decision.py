@@ -4,17 +4,23 @@ The rules, in order; the first that applies names the cause:
 
 1. bad data blocks, and so does a suspected labelling fault: neither may cause a retraining;
 2. no champion yet: train the first;
-3. decay: realised performance is beyond its band in M of the last N windows and in the newest: train;
-4. drift in M of N windows and the newest: skip where performance there is known to be fine, else train;
-5. `retrain.min_new_labels` labels have matured that no training has seen: train;
-6. the champion is older than `retrain.max_age`: train;
-7. otherwise skip.
+3. decay: realised performance is beyond its band in M of the last N windows and in the newest: train, unless
+   the champions' losses show that a fresh model would lose as much;
+4. drift in M of N windows and the newest, where no label has shown its effect: train;
+5. staleness: being out of date has cost as much as a retraining, or the champion has reached its greatest
+   age (or `retrain.every` is a calendar): train;
+6. `retrain.min_new_labels` labels have matured that no training has seen: train;
+7. otherwise skip, and say how far away a retraining is.
 
-What drift is estimated to do to the score, without labels, changes none of this: an estimate is blind to
-concept drift, so it may neither clear an alarm nor raise one. It says in the reasons what to expect, and how
-loudly people are told (`tiers`). Realised performance, where it is known, counts more.
+Decay and drift bring forward what staleness would ask for later: with decay half the price of a retraining is
+enough. A promise that is broken while the debt is below that is a hard spell, which no retraining ends. Where
+labels have shown what drifted inputs do
+to the score, that loss is part of the debt, and drift itself asks for nothing. What drift is estimated to do
+without labels changes none of this: an estimate is blind to concept drift, so it may neither clear an alarm
+nor raise one. It says in the reasons what to expect, and how severe a notification is (`tiers`).
 
-Every wish to train then passes the guards: new rows, cooldown, budget, futility.
+Every wish to train then passes the guards: new rows, cooldown, budget, and futility, which concerns decay and
+drift alone: a retraining that is due by debt or age needs no alarm to have been true.
 """
 
 from __future__ import annotations
@@ -45,9 +51,12 @@ __all__ = [
 ]
 
 Kind = Literal["BLOCK", "SKIP", "TRAIN"]
-Cause = Literal["data", "labels", "decay", "drift", "new_labels", "age", "first", "none"]
+Cause = Literal["data", "labels", "decay", "drift", "staleness", "new_labels", "first", "none"]
 Guard = Literal["new_rows", "cooldown", "budget", "futility"]
 
+FORWARD = 0.5
+"""Share of the price that is enough where the champion has also broken its promise; our choice, as two
+witnesses need less each."""
 _WEEK = timedelta(days=7)
 _WORDS = {
     ("score", "ok"): "within its band",
@@ -106,7 +115,7 @@ def decide(evidence: Evidence, spec: ModelSpec) -> Decision:
     kind, cause, reason = _finding(evidence, spec)
     reasons, guards = [reason], {}
     if kind == "TRAIN":
-        guards = _guards(evidence, spec)
+        guards = _guards(cause, evidence, spec)
         if guards:
             kind = "SKIP"
             reasons += guards.values()
@@ -178,22 +187,40 @@ def _finding(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
         return "BLOCK", "labels", f"suspected labelling fault: {evidence.label_fault or 'see the check'}"
     if not evidence.has_champion:
         return "TRAIN", "first", "no version serves yet"
-    return _by_checks(evidence, spec) or _by_labels(evidence, spec) or _by_age(evidence, spec)
+    found = _by_checks(evidence, spec) or _by_staleness(evidence) or _by_labels(evidence, spec)
+    return found or ("SKIP", "none", _calm(evidence, spec))
 
 
 def _by_checks(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] | None:
     often = f"in {spec.drift.windows[0]} of {spec.drift.windows[1]} windows and the newest"
     if bad_enough(evidence.performance, spec.drift.windows):
-        return "TRAIN", "decay", f"performance beyond its band {often}{_why(evidence.performance)}"
+        return _by_decay(evidence, f"performance beyond its band {often}{_why(evidence.performance)}")
     if not bad_enough(evidence.drift, spec.drift.windows):
         return None
     found = f"inputs drifted {often}{_why(evidence.drift)}"
     newest = evidence.drift[-1]
+    if due := _by_staleness(evidence):
+        return due
     if _known_fine(evidence, spec):
         feared = ", whatever the estimate feared" if newest.harm == "harmful" else ""
         return "SKIP", "drift", f"{found}; drift does not hurt: performance there is within its band{feared}"
+    if evidence.staleness and evidence.judged_until and evidence.judged_until > _recent(evidence, spec):
+        cost = evidence.staleness.sentence()
+        return "SKIP", "drift", f"{found}; labels there have shown what it costs: {cost}"
     expected = f"; {_EXPECTED[newest.harm]}: {newest.harm_reason}" if newest.harm in _EXPECTED else ""
     return "TRAIN", "drift", f"{found}; performance there is not known to be fine{expected}"
+
+
+def _by_decay(evidence: Evidence, reason: str) -> tuple[Kind, Cause, str]:
+    """Return a retraining, or why none would help, as the losses of champions of every age show."""
+    found = evidence.staleness
+    if found is None or found.windows < 2:  # a loss that stands alone has no level to be compared with
+        return "TRAIN", "decay", reason
+    if found.due:
+        return "TRAIN", "decay", f"{reason}; {found.sentence()}"
+    if found.debt >= FORWARD * found.price:
+        return "TRAIN", "decay", f"{reason}; {found.sentence()}, of which {FORWARD:g} is enough with decay"
+    return "SKIP", "decay", f"{reason}; a fresh model would lose about as much: {found.sentence()}"
 
 
 def _by_labels(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] | None:
@@ -203,16 +230,9 @@ def _by_labels(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] |
     return "TRAIN", "new_labels", f"{found} labels have matured since the last training, {wanted} are enough"
 
 
-def _by_age(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
-    limit = spec.retrain.max_age
-    if limit is None:
-        return "SKIP", "none", _calm(evidence, spec)
-    if evidence.champion_trained is None:
-        return "SKIP", "none", f"{_calm(evidence, spec)}; the champion's age is not known"
-    age = evidence.as_of - evidence.champion_trained
-    if age >= parse_duration(limit):  # reached counts, so that 4w with weekly checks is every fourth week
-        return "TRAIN", "age", f"the champion is {age.days} days old, its limit is {limit}"
-    return "SKIP", "none", _calm(evidence, spec)
+def _by_staleness(evidence: Evidence) -> tuple[Kind, Cause, str] | None:
+    found = evidence.staleness
+    return ("TRAIN", "staleness", found.sentence()) if found and found.due else None
 
 
 def _calm(evidence: Evidence, spec: ModelSpec) -> str:
@@ -230,7 +250,8 @@ def _calm(evidence: Evidence, spec: ModelSpec) -> str:
     newest = evidence.drift[-1] if evidence.drift else None
     if newest and newest.outcome == "drift" and newest.harm in _EXPECTED:
         few += f"; {_EXPECTED[newest.harm]}: {newest.harm_reason}"
-    return "nothing calls for training: " + ", ".join(told) + few
+    stale = evidence.staleness.sentence() if evidence.staleness else "the champion's age is not known"
+    return "nothing calls for training: " + ", ".join([*told, stale]) + few
 
 
 def _why(checks: tuple[CheckOutcome, ...]) -> str:
@@ -249,23 +270,28 @@ def _known_fine(evidence: Evidence, spec: ModelSpec) -> bool:
     drift checks: one more healthy check must never make this stricter.
     """
     decided = [check for check in evidence.performance if check.outcome != "undecided"]
+    return bool(decided) and decided[-1].outcome == "ok" and decided[-1].window.end > _recent(evidence, spec)
+
+
+def _recent(evidence: Evidence, spec: ModelSpec) -> datetime:
+    """Return the moment after which a labelled window must end to say something about the drifted rows."""
     newest = evidence.drift[-1].window
-    since = newest.start - (spec.drift.windows[0] - 1) * newest.length
-    return bool(decided) and decided[-1].outcome == "ok" and decided[-1].window.end > since
+    return newest.start - (spec.drift.windows[0] - 1) * newest.length
 
 
-def _guards(evidence: Evidence, spec: ModelSpec) -> dict[Guard, str]:
+def _guards(cause: Cause, evidence: Evidence, spec: ModelSpec) -> dict[Guard, str]:
     """Return the guards that forbid training now, each with its reason."""
     rules, held = spec.retrain, dict[Guard, str]()
-    if evidence.new_rows is not None and evidence.new_rows < rules.min_new_rows:
-        held["new_rows"] = f"{evidence.new_rows} new labelled rows, {rules.min_new_rows} are needed"
+    least = rules.min_new_rows
+    if least is not None and evidence.new_rows is not None and evidence.new_rows < least:
+        held["new_rows"] = f"{evidence.new_rows} new labelled rows, {least} are needed"
     earlier = [*evidence.retrainings, *([evidence.last_training] if evidence.last_training else [])]
     if earlier and evidence.as_of - max(earlier) < parse_duration(rules.cooldown):
         held["cooldown"] = f"the last retraining was less than {rules.cooldown} ago"
     spent = sum(moment > evidence.as_of - _WEEK for moment in evidence.retrainings)
     if spent >= rules.budget_per_week:
         held["budget"] = f"{spent} retrainings in seven days, the budget is {rules.budget_per_week}"
-    if evidence.futile >= rules.futile_limit:
+    if cause in ("decay", "drift") and evidence.futile >= rules.futile_limit:
         held["futility"] = f"{evidence.futile} retrainings for this cause did not help: a person must look"
     return held
 
@@ -279,7 +305,7 @@ def _window(cause: Cause, evidence: Evidence, spec: ModelSpec) -> Window:
     if evidence.window is not None:
         return evidence.window
     checked = [check.window for check in (*evidence.drift[-1:], *evidence.performance[-1:])]
-    if checked and cause not in ("age", "new_labels"):
+    if checked and cause not in ("staleness", "new_labels"):
         return max(checked, key=lambda window: window.end)
     length = parse_duration(spec.window.check)
     return Window.ending(_EPOCH + (evidence.as_of - _EPOCH) // length * length, length)

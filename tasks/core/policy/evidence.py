@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
+from tasks.core.policy.staleness import Staleness
 from tasks.core.window import Window, utc
 
 Outcome = Literal["ok", "warn", "drift", "undecided"]
@@ -54,6 +55,10 @@ class Evidence:
     retrainings: tuple[datetime, ...] = ()
     futile: int = 0
     champion_trained: datetime | None = None
+    staleness: Staleness | None = None
+    """What being out of date has cost; None where the champion's age is not known either."""
+    judged_until: datetime | None = None
+    """End of the newest labelled window on which the champions were compared; None before the first."""
     has_champion: bool = True
     window: Window | None = None
     """The window this decision is about, where no check of it names one (bad data, age, first training)."""
@@ -63,7 +68,7 @@ class Evidence:
         object.__setattr__(self, "drift", _one_per_window(self.drift))
         object.__setattr__(self, "performance", _one_per_window(self.performance))
         object.__setattr__(self, "retrainings", tuple(sorted(utc(moment) for moment in self.retrainings)))
-        for name in ("last_training", "champion_trained"):
+        for name in ("last_training", "champion_trained", "judged_until"):
             moment = getattr(self, name)
             object.__setattr__(self, name, None if moment is None else utc(moment))
 
@@ -95,6 +100,8 @@ def recorded(evidence: Evidence) -> dict[str, object]:
         "retrainings": [moment(value) for value in evidence.retrainings],
         "futile": evidence.futile,
         "champion_trained": moment(evidence.champion_trained),
+        "staleness": evidence.staleness.summary() if evidence.staleness else None,
+        "judged_until": moment(evidence.judged_until),
         "has_champion": evidence.has_champion,
     }
 

@@ -15,7 +15,7 @@ _TIERS: dict[Cause, Tier] = {
     "decay": "warning",
     "drift": "info",
     "new_labels": "info",
-    "age": "info",
+    "staleness": "info",
     "first": "info",
 }
 
@@ -55,7 +55,7 @@ def over(decision: Decision) -> set[str]:
         HARM: calm or known_fine,
         "first": known.get("has_champion") is True,
         "new_labels": True,
-        "age": True,
+        "staleness": True,
         "futility": not decision.escalate and (decision.kind == "TRAIN" or decision.cause == "none"),
     }
     opened = incident_of(decision)

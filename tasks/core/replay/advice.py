@@ -34,6 +34,7 @@ _VARIANTS: dict[str, Settings] = {
     LOOP: {},
     "loop without second opinion": {"serving": {"second_opinion": "off"}},
     "loop without fading": {"window": {"rows": "sliding"}},
+    "loop without staleness": {"retrain": {"price": 100.0, "max_age": "never"}},
     "loop without refit": {"gate": {"refit": False}},
 }
 

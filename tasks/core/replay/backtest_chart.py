@@ -92,7 +92,7 @@ def scores_figure(result: Backtest, advice: Advice) -> Figure:
         data += _partners(loop, middles)
         layout["shapes"] = list(_version_shapes(loop, edges))
         layout["annotations"] = list(_version_labels(loop, edges))
-        if any(debt is not None for debt in loop.debts):
+        if loop.debts:
             data.append(_debts(loop, middles))
             title = {"text": "debt", "standoff": 6}
             layout["shapes"] += list(_price_line(advice))
@@ -107,7 +107,7 @@ def compared_policies(result: Backtest) -> list[PolicyResult]:
 
 
 def staleness_figure(result: Backtest) -> Figure:
-    """Return how much more than a fresh model a model loses with age; larger points rest on more windows."""
+    """Return what a model loses by age beside the newest; larger points rest on more windows."""
     most = max((windows for _, _, windows in result.staleness_curve), default=1) or 1
     ages, losses, windows = (
         (list(part) for part in zip(*result.staleness_curve, strict=True))
@@ -115,7 +115,7 @@ def staleness_figure(result: Backtest) -> Figure:
         else ([], [], [])
     )
     hover = [
-        f"{plural(age, 'window')} old: {loss:.3f} times a fresh model's loss ({plural(count, 'window')})"
+        f"{plural(age, 'window')} old: {loss:.3f} times the newest version's loss ({plural(count, 'window')})"
         for age, loss, count in result.staleness_curve
     ]
     curve = {
@@ -135,7 +135,7 @@ def staleness_figure(result: Backtest) -> Figure:
     }  # fmt: skip
     layout = base_layout() | {
         "xaxis": base_axis() | {"title": {"text": "age of the model in windows"}},
-        "yaxis": base_axis() | {"title": {"text": "loss, fresh = 1", "standoff": 6}},
+        "yaxis": base_axis() | {"title": {"text": "loss, newest = 1", "standoff": 6}},
         "shapes": [fresh],
     }
     return {"data": [curve], "layout": layout}
@@ -238,7 +238,7 @@ def _debts(loop: PolicyResult, middles: Sequence[Any]) -> Figure:  # Any: time o
         "type": "scatter",
         "mode": "lines",
         "name": "staleness debt",
-        "x": list(middles),
+        "x": list(middles[: len(loop.debts)]),
         "y": [rounded(debt) for debt in loop.debts],
         "yaxis": "y2",
         "fill": "tozeroy",

@@ -1,11 +1,16 @@
-"""The two policies of a backtest that look before they retrain: on decay, and the whole loop."""
+"""The two policies of a backtest that measure before they retrain: on decay, and the whole loop.
+
+The loop takes evidence, debt, partner, decision, gate and probation from the same pure functions as the live
+flows, in the order of a night: `monitor` compares the champions and decides, then `detect_drift` checks the
+inputs and decides.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,20 +21,32 @@ from tasks.core.drift.past.calendar import choose
 from tasks.core.drift.profile import Reference, build_reference, profile_frame
 from tasks.core.evaluation import performance
 from tasks.core.evaluation.bootstrap import Interval, score_interval
+from tasks.core.evaluation.champions import SecondOpinion
+from tasks.core.evaluation.comparison import FormerChampion, compare_champions
 from tasks.core.evaluation.gate import GateEvidence, PairedScores, decide_promotion
 from tasks.core.evaluation.performance import PerformanceVerdict
 from tasks.core.evaluation.scoring import Scored
 from tasks.core.evaluation.verdicts import GateDecision
+from tasks.core.model.guess import guessed, learn_guess
 from tasks.core.model.labels import labels_of
 from tasks.core.model.pipeline import Predictions, predict
+from tasks.core.model.second_opinion import combine
 from tasks.core.model.split import Split, split_rows
 from tasks.core.policy.decision import CheckOutcome, Decision, Evidence, decide, wanted_cause
 from tasks.core.policy.label_fault import suspect
+from tasks.core.policy.probation import judge_probation
+from tasks.core.policy.staleness import (
+    Staleness,
+    StalenessRule,
+    WindowLosses,
+    estimate_staleness,
+    rule_of,
+)
 from tasks.core.replay.history import Fitted, History
 from tasks.core.window import Window, parse_duration
 
 _MASK = b"backtest"  # nothing leaves the process, so any key will do
-_PROMOTED = ("promote", "ask")  # whoever would be asked says yes, as with promotion: manual
+Asks = Literal["nobody", "everybody"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,9 @@ class Champion:
     promise: Interval
     learnt_until: datetime
     labels: Counter[Any]
+    number: int = 1
+    trained_at: datetime | None = None
+    serves_since: datetime | None = None
     reference: Reference | None = None
 
 
@@ -54,6 +74,7 @@ class OnDecay:
     history: History
     begin: datetime
     retrainings: int = 0
+    fits: int = 0
     fit_seconds: float = 0.0
     _log: _Log = field(init=False)
     _now: Champion = field(init=False)
@@ -63,13 +84,22 @@ class OnDecay:
         self._refit(self.begin)
 
     @property
-    def model(self) -> Any:  # Any: a fitted pipeline
-        """The model that serves now."""
-        return self._now.model
+    def promotions(self) -> int:
+        """Retrainings that came to serve: all."""
+        return self.retrainings
 
-    def after(self, window: Window, rows: pd.DataFrame, said: Predictions) -> None:
+    @property
+    def serving(self) -> tuple[int, int | None]:
+        """The version that serves and its partner."""
+        return self.retrainings + 1, None
+
+    def answers(self, rows: pd.DataFrame) -> Predictions:
+        """Return what serves now answers to these rows."""
+        return predict(self._now.model, rows)
+
+    def after(self, window: Window, rows: pd.DataFrame, answers: Predictions) -> None:
         """Judge what is known by the end of the window, and retrain on decay."""
-        self._log.add(rows, said)
+        self._log.add(rows, answers)
         if self._log.judge(window, self._now).outcome == "drift":
             self._refit(window.end)
             self.retrainings += 1
@@ -78,7 +108,8 @@ class OnDecay:
         history, known = self.history, self.history.training_window(as_of)
         rows = history.rows(known)
         split = split_rows(rows, history.spec, known.end)
-        trial, final = history.fit(split.train, as_of), history.fit(rows, as_of)
+        trial, final = history.fit(split.train, known.end), history.fit(rows, known.end)
+        self.fits += 2
         self.fit_seconds += trial.seconds + final.seconds
         promise = _score(history, split.holdout, predict(trial.model, split.holdout))
         self._now = Champion(final.model, promise, known.end, _counts(history, rows))
@@ -87,95 +118,208 @@ class OnDecay:
 
 @dataclass
 class Loop:
-    """What the real flows do: check performance and drift, decide, train on the older rows, ask the gate."""
+    """What the real flows do at the end of each window.
+
+    Args:
+        history: The rows; its spec says what the loop does.
+        begin: When the first model is trained.
+        asks: Who answers when the gate asks a person: nobody (no is the answer) or everybody (yes).
+        gate: False promotes every challenger.
+        rule: Constants of the staleness estimate; default: those that follow from the spec.
+    """
 
     history: History
     begin: datetime
+    asks: Asks = "nobody"
+    gate: bool = True
+    rule: StalenessRule | None = None
     retrainings: int = 0
+    promotions: int = 0
+    fits: int = 0
     fit_seconds: float = 0.0
     decisions: list[Decision] = field(default_factory=list)
     gates: list[GateDecision] = field(default_factory=list)
+    compared: list[WindowLosses] = field(default_factory=list)
+    staleness: Staleness | None = None
     _log: _Log = field(init=False)
-    _now: Champion = field(init=False)
+    _champions: list[Champion] = field(default_factory=list)
+    _partner: int | None = None
+    _withdrawn: set[int] = field(default_factory=set)
+    _versions: int = 0
     _drift: list[CheckOutcome] = field(default_factory=list)
     _performance: list[CheckOutcome] = field(default_factory=list)
     _trained: list[datetime] = field(default_factory=list)
-    _kept: list[tuple[datetime, str]] = field(default_factory=list)
+    _failed: list[tuple[datetime, str]] = field(default_factory=list)
+    _breaks: list[datetime] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.rule = self.rule or rule_of(self.history.spec)
         self._log = _Log(self.history)
-        fitted, split = self._challenge(self.begin)
-        self._promote(fitted, split)
+        self._train(self.begin, "first")
 
     @property
-    def model(self) -> Any:  # Any: a fitted pipeline
-        """The model that serves now."""
-        return self._now.model
+    def serving(self) -> tuple[int, int | None]:
+        """The version that serves and its partner."""
+        return self._now.number, self._partner
 
-    def after(self, window: Window, rows: pd.DataFrame, said: Predictions) -> None:
-        """Check, decide, and retrain when the decision says so."""
-        self._log.add(rows, said)
-        spec = self.history.spec
-        realised = self._log.judge(window, self._now)
-        self._performance.append(_outcome(self._log.window(window), realised))
-        moved = self._drift_of(window, rows, said)
-        self._drift.append(CheckOutcome(window, moved.outcome, moved.reason))
-        evidence = self._evidence(window, moved)
-        decision = decide(replace(evidence, futile=self._futile(evidence)), spec)
-        self.decisions.append(decision)
+    def answers(self, rows: pd.DataFrame) -> Predictions:
+        """Return what serves now answers to these rows: the champion alone, or the mean with its partner."""
+        champion = predict(self._now.model, rows)
+        if self._partner is None or rows.empty:
+            return champion
+        return combine(champion, predict(self._version(self._partner).model, rows))
+
+    def after(self, window: Window, rows: pd.DataFrame, answers: Predictions) -> None:
+        """Do what the flows do at the end of a window: monitor, then detect drift."""
+        self._log.add(rows, answers)
+        known = self._log.window(window)
+        self._performance.append(_outcome(known, self._log.judge(window, self._now)))
+        opinion = self._compare(window.end, known)
+        decision = self._decide(window, known)
+        if not self._went_back(window.end) and opinion is not None and opinion.decided:
+            self._partner = opinion.partner
         if decision.kind == "TRAIN":
-            self._retrain(window.end, decision.cause)
+            self._train(window.end, decision.cause)
+        moved = self._drift_of(window, rows)
+        self._drift.append(CheckOutcome(window, moved.outcome, moved.reason))
+        decision = self._decide(window, window, moved)
+        if decision.kind == "TRAIN":
+            self._train(window.end, decision.cause)
 
-    def _evidence(self, window: Window, moved: drift.DriftVerdict) -> Evidence:
+    # What monitor measures.
+
+    def _compare(self, as_of: datetime, known: Window) -> SecondOpinion | None:
+        """Score every champion on the newest labelled window; None where the newest has learnt some of it."""
+        spec, rows = self.history.spec, self.history.rows(known)
+        if self._now.learnt_until > known.start or rows.empty:
+            return None
+        newest = self._champions[-spec.serving.champions :] if spec.serving.champions else self._champions
+        champions = {
+            champion.number: FormerChampion(champion.number, champion.model, champion.learnt_until)
+            for champion in newest
+        }
+        found = compare_champions(
+            champions, self._now.number, rows, spec, known, as_of=as_of, withdrawn=self._withdrawn
+        )
+        if found.losses is not None:
+            self.compared.append(found.losses)
+        return found.opinion
+
+    def _went_back(self, as_of: datetime) -> bool:
+        """Let the version before serve again where the champion broke its promise in its first windows."""
+        spec, now = self.history.spec, self._now
+        if len(self._champions) < 2 or now is not self._champions[-1] or now.serves_since is None:
+            return False
+        found = judge_probation(self._performance, now.serves_since, spec.gate.probation, spec.drift.windows)
+        if found.outcome != "rollback" or found.span is None:
+            return False
+        rows, before = self.history.rows(found.span), self._champions[-2]
+        scores = [self.history.score(rows, predict(model.model, rows)) for model in (before, now)]
+        if scores[0] is not None and scores[1] is not None and scores[0] < scores[1]:
+            return False
+        self._withdrawn.add(now.number)
+        self._champions.pop()
+        self._failed.append((as_of, "decay"))
+        self._forget()
+        return True
+
+    def _drift_of(self, window: Window, rows: pd.DataFrame) -> drift.DriftVerdict:
+        answers = predict(self._now.model, rows)
+        scores = answers.probabilities if answers.probabilities is not None else _numbers(answers.prediction)
+        reference = self._now.reference
+        if reference is None:  # never: every champion of the loop is promoted with one
+            raise RuntimeError("the champion has no reference")
+        profile = profile_frame(rows, reference, scores=scores, key=_MASK)
+        spec = self.history.spec
+        return drift.judge(reference, profile, spec, against=choose(reference, window, spec))
+
+    # What the policy decides.
+
+    def _decide(self, window: Window, about: Window, moved: drift.DriftVerdict | None = None) -> Decision:
+        evidence = self._evidence(window, about, moved)
+        decision = decide(replace(evidence, futile=self._futile(evidence)), self.history.spec)
+        self.decisions.append(decision)
+        return decision
+
+    def _evidence(self, window: Window, about: Window, moved: drift.DriftVerdict | None) -> Evidence:
         history, now = self.history, self._now
         known = self._log.window(window)
         last = self._trained[-1] if self._trained else self.begin
         fresh = history.known_until(window.end) - history.known_until(last)
         labels = _counts(history, history.rows(known))
+        self.staleness = self._estimate(window.end)
         return Evidence(
             as_of=window.end,
             data_ok=True,
             drift=tuple(self._drift),
             performance=tuple(self._performance),
-            label_fault=suspect(now.labels, labels, moved.score_drifted, bool(moved.drifted)),
-            new_rows=len(history.rows(Window.ending(known.end, fresh))),
+            label_fault=suspect(now.labels, labels, moved.score_drifted, bool(moved.drifted))
+            if moved
+            else None,
+            new_rows=len(history.rows(Window.ending(known.end, fresh))) if fresh else 0,
             last_training=last,
             retrainings=tuple(self._trained),
-            champion_trained=now.learnt_until,
-            window=window,
+            champion_trained=now.trained_at,
+            staleness=self.staleness,
+            judged_until=self.compared[-1].window.end if self.compared else None,
+            window=about,
+        )
+
+    def _estimate(self, as_of: datetime) -> Staleness:
+        spec = self.history.spec
+        return estimate_staleness(
+            self.compared,
+            self.rule or rule_of(spec),
+            as_of=as_of,
+            trained_at=self._now.trained_at or self.begin,
+            length=parse_duration(spec.window.check).total_seconds(),
+            trainings=(self.begin, *self._trained),
+            price=spec.costs.per_retraining or None,
         )
 
     def _futile(self, evidence: Evidence) -> int:
-        """Return how many retrainings for the cause that asks now were kept back within a training window."""
+        """Return how many retrainings for the cause that asks now failed within a training window."""
         spec = self.history.spec
         cause, since = wanted_cause(evidence, spec), evidence.as_of - parse_duration(spec.window.training)
-        return sum(at > since and kept == cause for at, kept in self._kept)
+        return sum(at > since and failed == cause for at, failed in self._failed)
 
-    def _retrain(self, as_of: datetime, cause: str) -> None:
-        fitted, split = self._challenge(as_of)
-        self.retrainings += 1
-        self._trained.append(as_of)
-        verdict = self._gate(fitted, split)
-        self.gates.append(verdict)
-        if verdict.outcome in _PROMOTED:
-            self._promote(fitted, split)
-        else:
-            self._kept.append((as_of, cause))
+    # What a retraining does.
 
-    def _challenge(self, as_of: datetime) -> tuple[Fitted, Split]:
-        known = self.history.training_window(as_of)
-        split = split_rows(self.history.rows(known), self.history.spec, known.end)
-        fitted = self.history.fit(split.train, as_of)
+    def _train(self, as_of: datetime, cause: str) -> None:
+        history, spec = self.history, self.history.spec
+        if cause == "decay":
+            self._breaks.append(as_of)
+        end = history.known_until(as_of)
+        rows = history.learnable(as_of, break_at=self._breaks[-1] if self._breaks else None)
+        split = split_rows(rows, spec, end)
+        judged = self._fit(split.train, split.cut)
+        self._versions += 1
+        is_first = not self._champions
+        if not is_first:
+            self.retrainings += 1
+            self._trained.append(as_of)
+            if self.gate and not self._passes(judged, split):
+                self._failed.append((as_of, cause))
+                return
+            self.promotions += 1
+        served = self._fit(rows, end) if spec.gate.refit else judged
+        self._promote(served, judged, split, rows, as_of)
+
+    def _fit(self, rows: pd.DataFrame, end: datetime) -> Fitted:
+        fitted = self.history.fit(rows, end)
+        self.fits += 1
         self.fit_seconds += fitted.seconds
-        return fitted, split
+        return fitted
 
-    def _gate(self, fitted: Fitted, split: Split) -> GateDecision:
+    def _passes(self, judged: Fitted, split: Split) -> bool:
         spec, time = self.history.spec, self.history.spec.source.timestamp
         rows = split.holdout[split.holdout[time] >= pd.Timestamp(self._now.learnt_until)]
+        challenger = self._paired(judged.model, rows)
         evidence = GateEvidence(
             metric=spec.metric,
-            challenger=self._paired(fitted.model, rows),
+            challenger=challenger,
             champion=self._paired(self._now.model, rows),
+            baseline=guessed(spec, learn_guess(spec, split.train), challenger.scored),
             positive=spec.label.positive,
             first_row=rows[time].iloc[0].to_pydatetime() if len(rows) else None,
             champion_train_end=self._now.learnt_until,
@@ -183,36 +327,57 @@ class Loop:
             seed=spec.estimator.seed,
             train_labels=labels_of(split.train, spec),
         )
-        return decide_promotion(evidence, spec.gate)
+        verdict = decide_promotion(evidence, spec.gate)
+        self.gates.append(verdict)
+        return verdict.outcome == "promote" or (verdict.outcome == "ask" and self.asks == "everybody")
 
     def _paired(self, model: Any, rows: pd.DataFrame) -> PairedScores:  # Any: a fitted pipeline
-        said = predict(model, rows)
+        answers = predict(model, rows)
         truth = labels_of(rows, self.history.spec)
-        scored = Scored(truth, said.prediction, said.probabilities, said.classes)
+        scored = Scored(truth, answers.prediction, answers.probabilities, answers.classes)
         return PairedScores(rows[self.history.spec.source.key].to_numpy(), scored)
 
-    def _promote(self, fitted: Fitted, split: Split) -> None:
-        history = self.history
-        said = predict(fitted.model, split.holdout)
-        scores = said.probabilities if said.probabilities is not None else _numbers(said.prediction)
-        times = split.train[history.spec.source.timestamp]
-        reference = build_reference(split.train, history.spec, scores=scores, key=_MASK, times=times)
-        promise = _score(history, split.holdout, said)
-        labels = _counts(history, split.train) + _counts(history, split.holdout)
-        self._now = Champion(fitted.model, promise, split.cut, labels, reference)
+    def _promote(
+        self, served: Fitted, judged: Fitted, split: Split, rows: pd.DataFrame, as_of: datetime
+    ) -> None:
+        history, spec = self.history, self.history.spec
+        answers = predict(judged.model, split.holdout)
+        learnt = rows if spec.gate.refit else split.train
+        learnt = learnt[learnt[spec.source.timestamp] >= pd.Timestamp(history.training_window(as_of).start)]
+        on_learnt = predict(served.model, learnt)
+        scores = (
+            on_learnt.probabilities if on_learnt.probabilities is not None else _numbers(on_learnt.prediction)
+        )
+        times = learnt[spec.source.timestamp]
+        reference = build_reference(learnt, spec, scores=scores, key=_MASK, times=times)
+        end = history.known_until(as_of)
+        champion = Champion(
+            model=served.model,
+            promise=_score(history, split.holdout, answers),
+            learnt_until=end if spec.gate.refit else split.cut,
+            labels=_counts(history, learnt),
+            number=self._versions,
+            trained_at=as_of,
+            serves_since=as_of,
+            reference=reference,
+        )
+        self._champions.append(champion)
+        self._failed.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew with another champion: what was checked before is not about it."""
+        self._partner = None
         self._drift.clear()
         self._performance.clear()
-        self._kept.clear()
         self._log.forget()
 
-    def _drift_of(self, window: Window, rows: pd.DataFrame, said: Predictions) -> drift.DriftVerdict:
-        scores = said.probabilities if said.probabilities is not None else _numbers(said.prediction)
-        reference = self._now.reference
-        if reference is None:  # never: every champion of the loop is promoted with one
-            raise RuntimeError("the champion has no reference")
-        profile = profile_frame(rows, reference, scores=scores, key=_MASK)
-        spec = self.history.spec
-        return drift.judge(reference, profile, spec, against=choose(reference, window, spec))
+    @property
+    def _now(self) -> Champion:
+        return self._champions[-1]
+
+    def _version(self, number: int) -> Champion:
+        return next(champion for champion in self._champions if champion.number == number)
 
 
 class _Log:
@@ -222,9 +387,9 @@ class _Log:
         self._history = history
         self._served: list[tuple[pd.DataFrame, Predictions]] = []
 
-    def add(self, rows: pd.DataFrame, said: Predictions) -> None:
+    def add(self, rows: pd.DataFrame, answers: Predictions) -> None:
         """Remember the answers to these rows."""
-        self._served = [*self._served, (rows, said)][-self._span() :]
+        self._served = [*self._served, (rows, answers)][-self._span() :]
 
     def forget(self) -> None:
         """Forget the answers of a model that no longer serves."""
@@ -241,14 +406,14 @@ class _Log:
         predictions: list[Any] = []
         scores: list[Any] = []
         classes: tuple[Any, ...] | None = None
-        for rows, said in self._served:
+        for rows, answers in self._served:
             times = rows[spec.source.timestamp]
             inside = ((times >= pd.Timestamp(known.start)) & (times < pd.Timestamp(known.end))).to_numpy()
             labels += labels_of(rows[inside], spec).tolist() if inside.any() else []
-            predictions += said.prediction[inside].tolist()
-            classes = said.classes
-            if said.probabilities is not None:
-                scores += said.probabilities[inside].tolist()
+            predictions += answers.prediction[inside].tolist()
+            classes = answers.classes
+            if answers.probabilities is not None:
+                scores += answers.probabilities[inside].tolist()
         return performance.judge(
             labels,
             predictions,
@@ -260,7 +425,7 @@ class _Log:
         )
 
     def _span(self) -> int:
-        """Return how many windows an answer may wait for its label, and be looked at afterwards."""
+        """Return how many windows an answer may wait for its label, and be judged afterwards."""
         length, end = self._history.windows[0].length, self._history.windows[0].end
         return int((end - self._history.known_until(end)) / length) + 2
 
@@ -269,10 +434,10 @@ def _outcome(window: Window, verdict: PerformanceVerdict) -> CheckOutcome:
     return CheckOutcome(window, verdict.outcome, verdict.reason)
 
 
-def _score(history: History, rows: pd.DataFrame, said: Predictions) -> Interval:
+def _score(history: History, rows: pd.DataFrame, answers: Predictions) -> Interval:
     spec = history.spec
     return score_interval(
-        Scored(labels_of(rows, spec), said.prediction, said.probabilities, said.classes),
+        Scored(labels_of(rows, spec), answers.prediction, answers.probabilities, answers.classes),
         spec.metric,
         confidence=spec.gate.confidence,
         seed=spec.estimator.seed,

@@ -23,7 +23,8 @@ class PolicyResult:
         fits: Fits in all, the first one included.
         versions: Number of the version that served in each window.
         partners: Version that answered with half the vote beside it; None where it answered alone.
-        debts: Staleness debt at the end of each window, in windows of a fresh model's loss (loop only).
+        debts: Staleness debt at the end of each window but the last, in windows of a fresh model's loss (loop
+            only).
         worths: Worth in money of each window's answers, where `gate.value` says what answers are worth.
     """
 
@@ -36,7 +37,7 @@ class PolicyResult:
     fits: int = 0
     versions: tuple[int, ...] = ()
     partners: tuple[int | None, ...] = ()
-    debts: tuple[float | None, ...] = ()
+    debts: tuple[float, ...] = ()
     worths: tuple[float | None, ...] = ()
 
     def to_json(self) -> dict[str, Any]:  # Any: a JSON tree
@@ -60,9 +61,9 @@ class PolicyResult:
 class Backtest:
     """The policies over one history of `windows` windows, scored by `metric` (higher is better).
 
-    `staleness_curve` has one entry per age: the age of a model in windows, its mean loss as a multiple of a
-    fresh model's (1.05: five percent more), and the number of windows this rests on. `starts` are the starts
-    of the windows.
+    `staleness_curve` has one entry per age: the age of a model in windows (1: it had learnt everything before
+    the window), its mean loss as a multiple of the newest version's on the same rows (1.05: five percent
+    more), and the number of windows this rests on. `starts` are the starts of the windows.
     """
 
     model: str

@@ -8,14 +8,6 @@ from itertools import pairwise
 
 from tasks.core.replay.backtest_result import PolicyResult
 
-CALENDARS = (
-    "never",
-    "every 16 windows",
-    "every 8 windows",
-    "every 4 windows",
-    "every 2 windows",
-    "every window",
-)
 _EVERY = re.compile(r"every ([1-9][0-9]*) windows")
 
 

@@ -76,7 +76,7 @@ def estimate_performance(
     Args:
         said: The champion's answers to the window's rows, or to a seeded sample of them.
         insight: What its holdout told; None where the reference has none.
-        spec: Of which metric, `gate.confidence`, `label.positive` and `drift.min_rows` are used.
+        spec: Of which metric, `performance.confidence`, `label.positive` and `drift.min_rows` are used.
         sample: The same rows as cell numbers, for a regression.
         seed: Of rows and draws.
     """
@@ -156,7 +156,7 @@ def _summed_up(found: Drawn, promised: float, spec: ModelSpec) -> Estimate:
     few = min(len(part) for part in told) < 0.95 * DRAWS
     if few or not math.isfinite(found.change):
         return Estimate(spec.metric, rows=found.rows, problem=f"{spec.metric} has no value on these rows")
-    reach = float(norm.ppf((1 + spec.gate.confidence) / 2))
+    reach = float(norm.ppf((1 + spec.performance.confidence) / 2))
     value, spread = promised + found.change, reach * float(told[0].std(ddof=1))
     centre, wide = promised + float(told[1].mean()), reach * float(told[1].std(ddof=1))
     beyond = f"{found.beyond:.0%} of the rows have scores that the holdout never showed"
@@ -168,7 +168,7 @@ def _summed_up(found: Drawn, promised: float, spec: ModelSpec) -> Estimate:
         realised_low=centre - wide,
         realised_high=centre + wide,
         rows=found.rows,
-        confidence=spec.gate.confidence,
+        confidence=spec.performance.confidence,
         beyond=found.beyond,
         problem=beyond if found.beyond > MOST_BEYOND else "",
     )

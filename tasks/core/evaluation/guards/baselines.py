@@ -25,6 +25,7 @@ def against_baseline(
     positive: Any,  # Any: labels may be of any type
     resamples: int,
     weights: NDArray[np.float64] | None,
+    codes: NDArray[Any] | None = None,  # Any: integers of any width
 ) -> BaselineResult | None:
     """Return how much better than this baseline the challenger is; None when there is none to compare with.
 
@@ -43,6 +44,7 @@ def against_baseline(
             positive=positive,
             resamples=min(resamples, _RESAMPLES),
             weights=weights,
+            codes=codes,
         )
     except ValueError:  # the metric needs what this baseline does not have
         nan = float("nan")

@@ -101,6 +101,8 @@ def _per_row(evidence: GateEvidence, rows: int) -> Iterator[str]:
         for column, values in parts.items():
             if len(values) != rows:
                 yield f"{kind} {column} has {len(values)} values for {rows} rows"
+    if evidence.clusters is not None and len(evidence.clusters) != rows:
+        yield f"{len(evidence.clusters)} clusters for {rows} rows"
     if (worth := evidence.worth) is None:
         return
     if evidence.champion is not None and worth.champion is None:

@@ -8,8 +8,8 @@
 | means over rows, and what follows from them | bootstrap of the means (`means`) |
 | everything else | bootstrap of the rows (`rows`) |
 
-With row weights everything is a bootstrap of weighted rows. Rows are taken as independent: where one customer
-has many of them, the intervals are too narrow.
+With row weights everything is a bootstrap of weighted rows. Rows are taken as independent unless their
+clusters are given: then the jackknife over clusters says how much longer the intervals are (`clusters`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.evaluation.bootstrap import RESAMPLES
+from tasks.core.evaluation.clusters import clustered_scores
 from tasks.core.evaluation.metrics import needs_probabilities
 from tasks.core.evaluation.paired.cells import resampled_labels
 from tasks.core.evaluation.paired.delong import compare_areas
 from tasks.core.evaluation.paired.inputs import differing_rows
 from tasks.core.evaluation.paired.means import contributions, resampled_means
-from tasks.core.evaluation.paired.result import Comparison, concluded, unknown
+from tasks.core.evaluation.paired.result import Comparison, concluded, unknown, with_clusters
 from tasks.core.evaluation.paired.rows import resampled_rows, weighable
 from tasks.core.evaluation.paired.shares import compare_shares, mcnemar
 from tasks.core.evaluation.regression_scoring import REGRESSION
-from tasks.core.evaluation.scoring import Scored, Statistic, aligned, all_labels, encode, positive_place
+from tasks.core.evaluation.scoring import (
+    Scored,
+    Statistic,
+    aligned,
+    all_labels,
+    encode,
+    is_share,
+    positive_place,
+)
 from tasks.core.evaluation.verdicts import McNemar
 from tasks.core.evaluation.weighing import effective_rows
 
@@ -50,6 +59,7 @@ def compare(
     positive: Any = None,  # Any: labels may be of any type
     resamples: int = RESAMPLES,
     weights: NDArray[np.float64] | None = None,
+    codes: NDArray[Any] | None = None,  # Any: integers of any width
 ) -> Comparison:
     """Return how much better mine is than theirs on the same rows, two-sided at `confidence`.
 
@@ -65,11 +75,40 @@ def compare(
         positive: Positive class of a binary label; default: the larger one.
         resamples: How many, where there are any; see `rows` for when there are fewer.
         weights: What each row counts for; default: all the same. They count in every number but McNemar's.
+        codes: The cluster of each row (`clusters.cluster_codes`); default: every row is independent.
 
     Raises:
         ValueError: when the two have not as many rows, probabilities are needed and absent, or the metric has
             no meaning for this number of classes.
     """
+    result = _independent(
+        mine,
+        theirs,
+        metric,
+        confidence=confidence,
+        seed=seed,
+        positive=positive,
+        resamples=resamples,
+        weights=weights,
+    )
+    if codes is None or not result.is_known:
+        return result
+    clustered = clustered_scores([mine, theirs], metric, codes, positive=positive, weights=weights)
+    return with_clusters(result, clustered, confidence, is_share=is_share(metric))
+
+
+def _independent(
+    mine: Scored,
+    theirs: Scored,
+    metric: str,
+    *,
+    confidence: float,
+    seed: int,
+    positive: Any,
+    resamples: int,
+    weights: NDArray[np.float64] | None,
+) -> Comparison:
+    """Return the comparison of rows that have nothing to do with each other."""
     rows, weights = len(mine.y_true), None if weights is None else np.asarray(weights, dtype=np.float64)
     _check_rows(mine, theirs, weights)
     labels = () if metric in REGRESSION else all_labels([mine, theirs])
@@ -107,7 +146,7 @@ def compare(
             mine, theirs, labels, by_probability=needs_probabilities(metric), weights=weights
         ),
         confidence=confidence,
-        least=_rarest(mine, labels, weights) if _is_share(metric) else None,
+        least=_rarest(mine, labels, weights) if is_share(metric) or metric == "matthews_corrcoef" else None,
     )
     return found if metric in REGRESSION else replace(found, mcnemar=_discordant(mine, theirs, labels))
 
@@ -195,12 +234,6 @@ def _rarest(scored: Scored, labels: tuple[Any, ...], weights: Floats | None) -> 
     truth, each = encode(scored.y_true, labels), np.ones(len(scored.y_true)) if weights is None else weights
     sums, squares = (np.bincount(truth, weights=each**power) for power in (1, 2))
     return float((sums[sums > 0] ** 2 / squares[sums > 0]).min())
-
-
-def _is_share(metric: str) -> bool:
-    """Return whether the metric of labels or of ranks lies within 0..1, MCC apart, which may fall to -1."""
-    unbounded = ("log_loss", "brier", "likelihood_ratio")
-    return metric not in REGRESSION and not any(part in metric for part in unbounded)
 
 
 def _usable(weights: Floats) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr
 
 from tasks.core.evaluation.bootstrap import Interval, percentile_interval
+from tasks.core.evaluation.clusters import ClusteredDifference
 from tasks.core.evaluation.intervals import without_exception
 from tasks.core.evaluation.verdicts import McNemar
 
@@ -28,7 +30,9 @@ class Comparison:
     resamples it wins, a tie counting half, made as careful about few rows as the interval is. `method` names
     how the interval was made. `needed_rows` is how many rows it would take, at this difference and this
     disagreement, to show mine to be better; None where no number of rows would. `mcnemar` splits the rows
-    that only one model labels rightly; None for numbers.
+    that only one model labels rightly; None for numbers. `design_effect` says how many rows tell as much as
+    one independent row, and `clusters` how many clusters that was taken from; None where rows were taken as
+    independent.
     """
 
     mine: Interval
@@ -38,6 +42,8 @@ class Comparison:
     method: str = "bootstrap"
     needed_rows: int | None = None
     mcnemar: McNemar | None = None
+    design_effect: float = 1.0
+    clusters: int | None = None
 
     @property
     def is_known(self) -> bool:
@@ -93,6 +99,59 @@ def concluded(
         method=f"bootstrap ({len(draws)} resamples)",
         needed_rows=needed_rows(gap.value, float(told.std()) * math.sqrt(rows), confidence),
     )
+
+
+def with_clusters(
+    result: Comparison,
+    clustered: Sequence[ClusteredDifference],
+    confidence: float,
+    *,
+    is_share: bool = False,
+) -> Comparison:
+    """Return the comparison of independent rows with what rows in clusters leave of its certainty.
+
+    Every interval's halves are longer by the square root of its own design effect, and by what Student's
+    distribution adds to the normal one for so few clusters; so they keep the shape that suits the metric.
+    An effect of 1 changes nothing. All is unknown where the clusters cannot tell.
+
+    Args:
+        result: Of the same rows, taken as independent.
+        clustered: What the clusters say of mine, of theirs, and of the difference.
+        confidence: Of the intervals.
+        is_share: Whether the metric lies within 0..1.
+
+    Source: effective sample sizes: Korn and Graubard, Survey Methodology 24 (1998).
+    """
+    difference, effect = clustered[-1], clustered[-1].design_effect
+    if not math.isfinite(effect):
+        blank = unknown(result.mine.value, result.theirs.value, result.method)
+        return replace(blank, clusters=difference.clusters)
+    sure, rows = result.p_better, result.needed_rows
+    if effect > 1:
+        towards = min if result.difference.value > 0 else max
+        sure = towards(sure, difference.p_better)
+    mine, theirs, gap = (
+        part.lengthen(interval, confidence, limits=limits)
+        for interval, part, limits in zip(
+            (result.mine, result.theirs, result.difference), clustered, _limits(is_share), strict=True
+        )
+    )
+    return replace(
+        result,
+        mine=mine,
+        theirs=theirs,
+        difference=gap,
+        p_better=sure,
+        needed_rows=rows if rows is None else math.ceil(rows * effect),
+        design_effect=effect,
+        clusters=difference.clusters,
+    )
+
+
+def _limits(is_share: bool) -> tuple[tuple[float, float], ...]:
+    if not is_share:
+        return ((-math.inf, math.inf),) * 3
+    return (0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)
 
 
 def needed_rows(difference: float, deviation: float, confidence: float) -> int | None:
