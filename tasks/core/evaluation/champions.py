@@ -70,11 +70,11 @@ def row_losses(scored: Scored, metric: str) -> Floats:
         error = np.asarray(scored.prediction, np.float64) - np.asarray(scored.y_true, np.float64)
         return np.abs(error) if "absolute" in metric or "max_error" in metric else error**2
     if scored.probabilities is None or scored.classes is None:
-        return (np.asarray(scored.prediction) != np.asarray(scored.y_true)).astype(np.float64)
+        return np.asarray(np.asarray(scored.prediction) != np.asarray(scored.y_true), np.float64)
     truth = encode(scored.y_true, scored.classes)
     given = np.asarray(scored.probabilities, np.float64)
     truths = np.eye(len(scored.classes) + 1)[truth, :-1]  # an unknown class (-1) is no class at all
-    distances: Floats = np.asarray((given - truths) ** 2).sum(axis=1) / 2, np.float64)
+    distances: Floats = np.asarray(((given - truths) ** 2).sum(axis=1) / 2, np.float64)
     return distances
 
 

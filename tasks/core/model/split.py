@@ -12,7 +12,7 @@ import pandas as pd
 from tasks.core.errors import TrainingError
 from tasks.core.model.columns import text_column
 from tasks.core.spec import ModelSpec
-from tasks.core.window import parse_duration, utc
+from tasks.core.window import Window, parse_duration, utc
 
 HOLDOUT_SHARE = 0.2
 
@@ -42,13 +42,14 @@ def split_rows(
     """Return the rows split at one moment: no model is judged on rows older than those it learnt from.
 
     The holdout is what falls in the last `spec.window.holdout` before `as_of_end`, or the newest fifth of the
-    rows when the spec names no length. Rows of one moment are never divided: at the edge they all go to the
-    holdout. Rows of the anchor are never learnt from; where the rows are cut does not depend on them.
+    training window's rows when the spec names no length; the rows may reach back further than that window.
+    Rows of one moment are never divided: at the edge they all go to the holdout. Rows of the anchor are never
+    learnt from; where the rows are cut does not depend on them.
 
     Args:
         frame: Rows with aware timestamps, keys and, where the spec names one, groups. Not changed.
         spec: Names the columns and the length of the holdout.
-        as_of_end: End of the training window.
+        as_of_end: End of the training window and of the rows.
         anchor_keys: Keys of the frozen trusted rows.
 
     Raises:
@@ -76,6 +77,18 @@ def split_rows(
     return Split(kept, holdout.reset_index(drop=True), cut.to_pydatetime(), *left_out)
 
 
+def all_rows(
+    frame: pd.DataFrame,
+    spec: ModelSpec,
+    *,
+    left_out: Iterable[Any] = (),  # Any: keys may be of any type
+) -> pd.DataFrame:
+    """Return all rows by rising time without those of these keys: what a refit learns from."""
+    key = spec.source.key
+    ordered = frame.sort_values([spec.source.timestamp, key], kind="stable", ignore_index=True)
+    return ordered[~_among(ordered[key], left_out)].reset_index(drop=True)
+
+
 def as_texts(column: pd.Series) -> pd.Series:
     """Return keys or entities as texts, alike for 7, 7.0 and "7": a source may change its types.
 
@@ -96,7 +109,10 @@ def _cut(times: pd.Series, spec: ModelSpec, as_of_end: datetime) -> pd.Timestamp
     """Return the moment from which rows are kept unseen; `times` rise."""
     if spec.window.holdout is not None:
         return pd.Timestamp(utc(as_of_end) - parse_duration(spec.window.holdout))
-    cut = times.iloc[min(int(len(times) * (1 - HOLDOUT_SHARE)), len(times) - 1)]
+    recent = times[times >= Window.ending(as_of_end, spec.window.training).start]
+    if recent.empty:
+        raise _cannot(spec, f"no row in the last {spec.window.training}", "rows to judge by")
+    cut = recent.iloc[min(int(len(recent) * (1 - HOLDOUT_SHARE)), len(recent) - 1)]
     if cut > times.iloc[0]:
         return pd.Timestamp(cut)
     later = times[times > cut]  # so many rows share the first moment that the fifth begins there

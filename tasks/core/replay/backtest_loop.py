@@ -20,8 +20,9 @@ from tasks.core.drift import verdict as drift
 from tasks.core.drift.past.calendar import choose
 from tasks.core.drift.profile import Reference, build_reference, profile_frame
 from tasks.core.evaluation import performance
-from tasks.core.evaluation.bootstrap import Interval, score_interval
+from tasks.core.evaluation.bootstrap import Interval
 from tasks.core.evaluation.champions import SecondOpinion
+from tasks.core.evaluation.clusters import cluster_codes, clustered_interval
 from tasks.core.evaluation.comparison import FormerChampion, compare_champions
 from tasks.core.evaluation.gate import GateEvidence, PairedScores, decide_promotion
 from tasks.core.evaluation.performance import PerformanceVerdict
@@ -43,6 +44,7 @@ from tasks.core.policy.staleness import (
     rule_of,
 )
 from tasks.core.replay.history import Fitted, History
+from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 
 _MASK = b"backtest"  # nothing leaves the process, so any key will do
@@ -326,6 +328,7 @@ class Loop:
             slices={name: rows[name].to_numpy() for name in spec.gate.slices},
             seed=spec.estimator.seed,
             train_labels=labels_of(split.train, spec),
+            clusters=_codes(spec, rows),
         )
         verdict = decide_promotion(evidence, spec.gate)
         self.gates.append(verdict)
@@ -434,12 +437,18 @@ def _outcome(window: Window, verdict: PerformanceVerdict) -> CheckOutcome:
     return CheckOutcome(window, verdict.outcome, verdict.reason)
 
 
+def _codes(spec: ModelSpec, rows: pd.DataFrame) -> NDArray[np.intp]:
+    groups = rows[spec.source.group] if spec.source.group else None
+    return cluster_codes(rows[spec.source.timestamp], groups)
+
+
 def _score(history: History, rows: pd.DataFrame, answers: Predictions) -> Interval:
     spec = history.spec
-    return score_interval(
+    return clustered_interval(
         Scored(labels_of(rows, spec), answers.prediction, answers.probabilities, answers.classes),
         spec.metric,
-        confidence=spec.gate.confidence,
+        _codes(spec, rows),
+        confidence=spec.performance.confidence,
         seed=spec.estimator.seed,
         positive=spec.label.positive,
     )
