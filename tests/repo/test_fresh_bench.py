@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ import pandas as pd
 import pytest
 
 from bench import fresh, fresh_public
+from tasks.core.evaluation import champions
+from tasks.core.model import weighting
+from tasks.core.policy.staleness import rule_of
 from tasks.core.replay.backtest import CALENDARS
 from tasks.core.replay.backtest_result import PolicyResult
 from tasks.core.replay.regret import over_seeds
@@ -94,17 +98,34 @@ def test_a_limit_is_met_on_its_own_side() -> None:
 
 
 def test_constants_are_halved_and_doubled_one_by_one() -> None:
-    @dataclass(frozen=True)
-    class Rule:
-        price: float = 0.4
-        champions: int = 5
-        clustered: bool = True
+    spec = parse_spec(fresh_public.SPECS["weather"])
+    plain = rule_of(spec)
+    made = {(each.constant, each.factor): each for each in fresh_public.varied(spec)}
+    assert len(made) == 2 * (5 + 1 + 3)
+    assert made["price", 2.0].rule == replace(plain, price=0.8)
+    assert made["age_limit", 0.5].rule == replace(plain, age_limit=4.0)
+    assert made["champions", 0.5].spec.serving.champions == 6
+    assert made["champions", 0.5].rule == made["reach", 0.5].rule == plain
+    assert made["price", 2.0].spec == made["reach", 0.5].spec == spec
 
-    made = [(name, factor, rule) for name, factor, rule in fresh_public.varied(Rule())]
-    assert [(name, factor, getattr(rule, name)) for name, factor, rule in made] == [
-        ("price", 0.5, 0.2), ("price", 2.0, 0.8), ("champions", 0.5, 2), ("champions", 2.0, 10),
-    ]  # fmt: skip
-    assert [rule.champions for name, _, rule in made if name == "price"] == [5, 5]
+
+def test_a_constant_of_a_module_is_replaced_for_a_while() -> None:
+    spec = parse_spec(fresh_public.SPECS["weather"])
+    made = {(each.constant, each.factor): each for each in fresh_public.varied(spec)}
+
+    def constants() -> tuple[float, float, float]:
+        reach = inspect.signature(champions.choose_partner).parameters["reach"].default
+        return weighting.HALF_LIFE, weighting.FADING_WINDOWS, reach
+
+    before = constants()
+    with (
+        made["HALF_LIFE", 0.5].changed(),
+        made["FADING_WINDOWS", 2.0].changed(),
+        made["reach", 2.0].changed(),
+        made["price", 2.0].changed(),
+    ):
+        assert constants() == (before[0] / 2, before[1] * 2, before[2] * 2)
+    assert constants() == before
 
 
 def test_without_the_package_the_bench_says_what_to_install(

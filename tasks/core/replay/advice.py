@@ -210,7 +210,7 @@ class _Accounts:
     price: float
     price_windows: float | None
     scores: Floats
-    worth: Floats
+    values: Floats
     cost: Floats
 
 
@@ -219,12 +219,12 @@ def _accounts(result: Backtest, scored: Sequence[PolicyResult], spec: ModelSpec)
     complete = all(len(policy.scores) == result.windows for policy in scored)
     scores = _matrix([policy.scores if complete else (policy.mean_score,) for policy in scored])
     costs = spec.costs
-    if scored and all(len(policy.worths) == result.windows for policy in scored) and complete:
+    if scored and all(len(policy.money) == result.windows for policy in scored) and complete:
         hours = np.array([policy.fit_seconds for policy in scored]) / 3600
         retrainings = np.array([policy.retrainings for policy in scored], dtype=np.float64)
         cost = (costs.per_retraining * retrainings + costs.per_hour * hours) / windows
-        worth = _matrix([policy.worths for policy in scored])
-        return _Accounts(names, costs.currency, costs.per_retraining, None, scores, worth, cost)
+        values = _matrix([policy.money for policy in scored])
+        return _Accounts(names, costs.currency, costs.per_retraining, None, scores, values, cost)
     price = spec.retrain.price * (fresh_loss(result) or 0.0)
     cost = np.array([price * policy.retrainings / windows for policy in scored])
     return _Accounts(names, result.metric, price, spec.retrain.price, scores, scores, cost)
@@ -236,13 +236,13 @@ class _Sample:
     def __init__(self, accounts: _Accounts, block: int, resamples: int, seed: int):
         self._windows, self._block = len(accounts.scores), block
         self._place = {name: place for place, name in enumerate(accounts.names)}
-        self._net = _means(accounts.worth) - accounts.cost
+        self._net = _means(accounts.values) - accounts.cost
         self._score = _means(accounts.scores)
         self._drawn_scores = self._drawn_nets = np.empty((0, len(accounts.names)))
         if block and accounts.names:
             draw = {"resamples": resamples, "seed": seed}
             self._drawn_scores = resampled_means(accounts.scores, block, **draw)
-            self._drawn_nets = resampled_means(accounts.worth, block, **draw) - accounts.cost
+            self._drawn_nets = resampled_means(accounts.values, block, **draw) - accounts.cost
 
     def net(self, name: str) -> float:
         """Return the net value of a policy, per window."""

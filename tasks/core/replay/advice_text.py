@@ -78,7 +78,7 @@ def _against(advice: Advice, policy: PolicyAdvice) -> str:
         loop = advice.policy(LOOP)
         if loop is None or not loop.behind.is_known:
             return ""
-        gain = f"{amount(loop.behind.value, _worth_scale(advice, scale))} {_unit(advice)} a window"
+        gain = f"{amount(loop.behind.value, _net_scale(advice, scale))} {_unit(advice)} a window"
         return f", worth {gain} more than the loop once retrainings are paid for"
     above = policy.above
     if not math.isfinite(above.value):
@@ -132,7 +132,7 @@ def _basis(advice: Advice) -> list[str]:
     ]
 
 
-def _worth_scale(advice: Advice, scale: float) -> float:
+def _net_scale(advice: Advice, scale: float) -> float:
     return scale if advice.price_windows is not None else 10.0
 
 

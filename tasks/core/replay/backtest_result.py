@@ -25,7 +25,7 @@ class PolicyResult:
         partners: Version that answered with half the vote beside it; None where it answered alone.
         debts: Staleness debt at the end of each window but the last, in windows of a fresh model's loss (loop
             only).
-        worths: Worth in money of each window's answers, where `gate.value` says what answers are worth.
+        money: Worth in money of each window's answers, where `gate.value` says what answers are worth.
     """
 
     name: str
@@ -38,7 +38,7 @@ class PolicyResult:
     versions: tuple[int, ...] = ()
     partners: tuple[int | None, ...] = ()
     debts: tuple[float, ...] = ()
-    worths: tuple[float | None, ...] = ()
+    money: tuple[float | None, ...] = ()
 
     def to_json(self) -> dict[str, Any]:  # Any: a JSON tree
         """Return this policy's part of `backtest.json`."""
@@ -53,7 +53,7 @@ class PolicyResult:
             "versions": list(self.versions),
             "partners": list(self.partners),
             "debts": [rounded(debt) for debt in self.debts],
-            "worths": [rounded(worth) for worth in self.worths],
+            "money": [rounded(amount) for amount in self.money],
         }
 
 
