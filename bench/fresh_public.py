@@ -136,7 +136,7 @@ STREAMS: dict[str, Callable[[Path], pd.DataFrame]] = {"flights": flights, "weath
 
 @dataclass(frozen=True)
 class Variation:
-    """The loop with one of its constants multiplied, in its rule, its spec or, while `changed`, in a module."""
+    """The loop with one of its constants multiplied: in rule or spec, or in a module while `changed`."""
 
     constant: str
     factor: float
