@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def history(argv: Sequence[str] | None = None) -> int:
     """Answer one question about the past of a model; return the exit code."""
-    return run(argv, Tools(train=train_again, blocks=model_blocks))
+    return run(argv, Tools(train=train_again, refit=refit_again, blocks=model_blocks))
 
 
 def train_again(*args: Any, **kwargs: Any) -> Trained:  # Any: what `train_challenger` takes
@@ -23,6 +23,13 @@ def train_again(*args: Any, **kwargs: Any) -> Trained:  # Any: what `train_chall
     from tasks.train import train_challenger  # it needs Prefect, which takes longer to load than any answer
 
     return train_challenger.fn(*args, **kwargs)
+
+
+def refit_again(*args: Any, **kwargs: Any) -> Trained:  # Any: what `fit_again` takes
+    """Return that model fitted once more on all rows, as a retraining does after the gate."""
+    from tasks.refit import fit_again
+
+    return fit_again(*args, **kwargs)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def replay(
                 served = score(spec, as_of=window.end)
                 watched = monitor(spec, as_of=window.end)
                 drifted = detect_drift(spec, as_of=window.end)
-                result = story.add(window, served, incumbent.model_path, (watched, drifted))
+                result = story.add(window, served, incumbent, (watched, drifted))
                 show.tell(result, watched)
         stage.publish(_after(stage.windows))
         whole = Window(stage.begin, stage.windows[-1].end)

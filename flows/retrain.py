@@ -25,6 +25,7 @@ from tasks.core.form import ABOUT_MODEL, AsOf, DecisionId, DryRun, Force, Reason
 from tasks.core.policy.approval import approval_cause
 from tasks.core.results import Trained
 from tasks.core.spec import ModelSpec
+from tasks.core.window import Window
 from tasks.deployer import announce_promotion
 from tasks.evaluate import evaluate_pair
 from tasks.failure import explain_failure
@@ -34,6 +35,7 @@ from tasks.notify import settle, tell
 from tasks.publish import publish_comparison, publish_decision, publish_validation
 from tasks.ran import note_run
 from tasks.reference import profile_reference
+from tasks.refit import refit_challenger
 from tasks.register import (
     ChampionInfo,
     Registered,
@@ -97,7 +99,7 @@ def retrain(
 
 
 def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) -> State[Any]:
-    """Fetch, check, train, compare and end the attempt as the gate says."""
+    """Fetch, check, train, compare, refit what passed, and end the attempt as the gate says."""
     incumbent = champion(spec.name)
     earlier = find_registered(spec, attempt.id)
     if earlier:  # a run of this decision died after its version was registered: end it as that run would have
@@ -108,7 +110,7 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
         return finish(spec, attempt, earlier, fetch_training(spec, earlier.as_of))
 
     fetched = fetch_training(spec, attempt.as_of)
-    if incumbent and not force and (why := too_few_rows(spec, fetched.new_rows)):
+    if incumbent and not force and (why := too_few_rows(spec, fetched.new_rows, fetched.window_rows)):
         return end(spec, attempt, "skipped", why, dry_run=dry_run)
 
     checked = validate(spec, fetched.dataset, attempt=attempt.id)
@@ -121,14 +123,12 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
 
     snapshot = save_snapshot(checked.dataset, spec)
     anchor = current_anchor(spec)
-    trained = train_challenger(
-        spec,
-        checked.dataset,
-        attempt.id,
-        champion_model=incumbent.model_path if incumbent else None,
-        champion_train_end=incumbent.train_end if incumbent else None,
-        anchor_path=anchor.path if anchor else None,
-    )
+    known = {
+        "champion_model": incumbent.model_path if incumbent else None,
+        "champion_train_end": incumbent.train_end if incumbent else None,
+        "anchor_path": anchor.path if anchor else None,
+    }
+    trained = train_challenger(spec, checked.dataset, attempt.id, **known)
     evaluated = evaluate_pair(
         spec,
         trained,
@@ -140,14 +140,16 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
     if dry_run:
         return end(spec, attempt, "dry run", evaluated.decision.sentence(), dry_run=True)
 
-    reference = profile_reference(spec, trained, rows_path=checked.dataset.path)
+    window = Window.ending(trained.train_window.end, spec.window.training)
+    reference = profile_reference(spec, trained, rows_path=checked.dataset.path, since=window.start)
+    final = refit_challenger(spec, checked.dataset, trained, evaluated, **known)
     still_ours(spec, attempt)
     register_version(
-        spec, attempt.id, trained, evaluated, reference, snapshot, attempt.decision, as_of=attempt.as_of
+        spec, attempt.id, final, evaluated, reference, snapshot, attempt.decision, as_of=attempt.as_of
     )
     made = find_registered(spec, attempt.id)
     if anchor is None and made.promote:  # never from rows that the gate itself doubts
-        fix_first_anchor(spec, attempt, made, trained, incumbent)
+        fix_first_anchor(spec, attempt, made, final, incumbent)
     return finish(spec, attempt, made, fetched)
 
 

@@ -1,4 +1,4 @@
-"""Score: the champion predicts the newest window, and every prediction is on record."""
+"""Score: what serves predicts the newest window, and every prediction is on record."""
 
 from __future__ import annotations
 
@@ -44,7 +44,15 @@ def score(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None) -> State[Any]:
     publish_validation(spec, report, window)
     if report.outcome == "block":
         return refuse_window(spec, report.sentence(), incumbent.version).state()
-    return score_window(spec, rows, incumbent.model_path, incumbent.version, served_at=moment).state()
+    return score_window(
+        spec,
+        rows,
+        incumbent.model_path,
+        incumbent.version,
+        served_at=moment,
+        partner=incumbent.partner,
+        partner_trouble=incumbent.partner_trouble,
+    ).state()
 
 
 if __name__ == "__main__":

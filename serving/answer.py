@@ -16,12 +16,16 @@ from tasks.core.window import utc
 Answer = dict[str, Any]  # Any: JSON
 
 
-def told(served: Served, request_id: str, answers: Sequence[Answer]) -> bytes:
-    """Return the answer to a request as JSON; numbers come back from it to the last bit."""
+def told(served: Served, request_id: str, answers: Sequence[Answer], *, partner: int | None = None) -> bytes:
+    """Return the answer to a request as JSON; numbers come back from it to the last bit.
+
+    `partner` is the version that had half the vote; None: `served` answered alone.
+    """
     whole = {
         "request_id": request_id,
         "model": served.name,
         "version": served.version,
+        "partner": partner,
         "answers": answers,
     }
     return orjson.dumps(whole)
@@ -37,6 +41,7 @@ def records_of(
     latency_ms: float,
     key: bytes,
     route: Route = "champion",
+    partner: int | None = None,
 ) -> list[dict[str, Any]]:  # Any: column values
     """Return what the log keeps: one record per row, sensitive features as keyed hashes, never in clear.
 
@@ -62,6 +67,7 @@ def records_of(
                 "request_id": request_id,
                 "route": route,
                 "status": 200,
+                "partner": partner,
             }
         )
     return found

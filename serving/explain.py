@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from serving.answer import masked
-from serving.holder import Served, take
+from serving.holder import Partner, Served, take
 from serving.request import BadRows
-from serving.scoring import frame_of, one_thread_here
+from serving.scoring import PairScorer, Scorer, frame_of, one_thread_here
 from serving.walk import Step, walk
 from tasks.core.errors import RegistryError, SpecError, WorkflowError
 from tasks.core.model.bundle import plain
+from tasks.core.policy.partners import pair_text
 from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.asked import Asked, find_asked
@@ -38,10 +39,22 @@ class OtherInputs(SpecError):
 
 
 @dataclass(frozen=True)
-class Explained:
-    """An answer, retraced. `unknown` are sensitive inputs that the log has hashes of: with any, no steps.
+class Half:
+    """What one of two versions says by itself."""
 
-    `reproduces` says whether the version gives the very numbers of the log again; None: that cannot be told.
+    version: int
+    prediction: Any  # Any: a label of any type, or a number
+    score: Any  # Any: probabilities, or None
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An answer, retraced. `steps` are those of `version`, `partner_steps` those of the version beside it.
+
+    With a partner `halves` are the answers of both, the champion's first, and `again` is their mean.
+
+    `unknown` are sensitive inputs that the log has hashes of: with any, no steps. `reproduces` says whether
+    the very numbers of the log come out again; None: that cannot be told.
     """
 
     model: str
@@ -55,6 +68,9 @@ class Explained:
     inputs: Mapping[str, Any]  # Any: JSON scalars
     unknown: tuple[str, ...]
     steps: tuple[Step, ...]
+    partner: int | None
+    partner_steps: tuple[Step, ...]
+    halves: tuple[Half, ...]
     again: Any  # Any: as `prediction`
     again_score: Any  # Any: as `score`
     reproduces: bool | None
@@ -62,12 +78,20 @@ class Explained:
 
     def as_json(self) -> dict[str, Any]:  # Any: JSON
         """Return it as JSON; a number that is none (a missing value within the pipeline) is null."""
-        steps = [
-            {"step": one.name, "values": {name: plain(v) for name, v in one.values}}
-            | ({"trouble": one.trouble} if one.trouble else {})
-            for one in self.steps
-        ]
-        return {**plain({**asdict(self), "steps": []}), "steps": steps}
+        whole = plain({**asdict(self), "steps": [], "partner_steps": []})
+        return {
+            **whole,
+            "steps": _steps_json(self.steps),
+            "partner_steps": _steps_json(self.partner_steps),
+        }
+
+
+def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:  # Any: JSON
+    return [
+        {"step": one.name, "values": {name: plain(v) for name, v in one.values}}
+        | ({"trouble": one.trouble} if one.trouble else {})
+        for one in steps
+    ]
 
 
 def find(model: str, named: str, settings: Settings) -> Asked:
@@ -89,20 +113,30 @@ def find(model: str, named: str, settings: Settings) -> Asked:
 
 
 def version_of(asked: Asked, current: Served | None, settings: Settings) -> Served:
-    """Return the version that answered: the one at hand, or else loaded from the registry.
+    """Return what answered, the version with its partner: the one at hand, or else loaded from the registry.
 
     Raises:
-        RegistryError: when it is not there any more, or was not made here.
+        RegistryError: when either is not there any more, or was not made here.
     """
-    if current is not None and current.version == asked.version:
+    served = _loaded(asked.model, asked.version, current, settings)
+    if asked.partner is None:
+        return replace(served, partner=None)
+    if served.partner is not None and served.partner.version == asked.partner:
+        return served
+    partner = _loaded(asked.model, asked.partner, None, settings)
+    return replace(served, partner=Partner(partner, PairScorer(served.scorer, partner.scorer)))
+
+
+def _loaded(model: str, number: int, current: Served | None, settings: Settings) -> Served:
+    if current is not None and current.version == number:
         return current
-    version = registry.find_version(asked.model, asked.version, settings=settings)
+    version = registry.find_version(model, number, settings=settings)
     if not is_held(open_store(settings), version):
         raise RegistryError(
-            f"version {asked.version}, of which this store knows nothing",
+            f"version {number}, of which this store knows nothing",
             "a version that was made here",
             "do not load it",
-            model=asked.model,
+            model=model,
         )
     return take(version, settings)
 
@@ -130,25 +164,38 @@ def explain(asked: Asked, served: Served, *, key: bytes, given: Mapping[str, Any
         says = f"The log has hashes of {', '.join(unknown)} only; give the values to retrace it."
         return _untold(asked, row, unknown, says, is_champion)
     one_thread_here()
-    steps = walk(served.model, frame_of([row], served.spec))
-    lost = "".join(f" Step {one.name} cannot be followed ({one.trouble})." for one in steps if one.trouble)
+    partner = served.partner
+    versions = [served, *([partner.served] if partner else [])]
+    steps, *others = [walk(one.model, frame_of([row], one.spec)) for one in versions]
+    partner_steps = others[0] if others else ()
+    every = (*steps, *partner_steps)
+    lost = "".join(f" Step {one.name} cannot be followed ({one.trouble})." for one in every if one.trouble)
     try:
-        [again] = served.scorer.answers([row])
+        whole = _half(served.version, partner.scorer if partner else served.scorer, row)
+        halves = tuple(_half(one.version, one.scorer, row) for one in versions) if partner else ()
     except Exception as err:  # of the version's own; its text may hold values
         says = f"The version gives no answer to this now ({type(err).__name__}).{lost}"
-        return replace(_untold(asked, row, (), says, is_champion), steps=steps, reproduces=False)
-    score = list(again["probabilities"].values()) if "probabilities" in again else None
-    same = again["prediction"] == asked.prediction and score == asked.score
-    says = "The version gives the same numbers again." if same else _differs(score, asked.score)
+        untold = _untold(asked, row, (), says, is_champion)
+        return replace(untold, steps=steps, partner_steps=partner_steps, reproduces=False)
+    same = (whole.prediction, whole.score) == (asked.prediction, asked.score)
+    says = "The version gives the same numbers again." if same else _differs(whole.score, asked.score)
     return Explained(
         **_told(asked, row, is_champion),
         unknown=(),
         steps=steps,
-        again=again["prediction"],
-        again_score=score,
+        partner_steps=partner_steps,
+        halves=halves,
+        again=whole.prediction,
+        again_score=whole.score,
         reproduces=same,
         says=says + lost,
     )
+
+
+def _half(version: int, scorer: Scorer | PairScorer, row: Mapping[str, Any]) -> Half:  # Any: checked values
+    [answer] = scorer.answers([row])
+    score = list(answer["probabilities"].values()) if "probabilities" in answer else None
+    return Half(version, answer["prediction"], score)
 
 
 def _whole_row(
@@ -186,6 +233,7 @@ def _told(asked: Asked, row: Mapping[str, Any], is_champion: bool) -> dict[str, 
         "is_champion": is_champion,
         "served_at": asked.served_at,
         "route": asked.route,
+        "partner": asked.partner,
         "prediction": asked.prediction,
         "score": asked.score,
         "inputs": row,
@@ -196,8 +244,8 @@ def _untold(
     asked: Asked, row: Mapping[str, Any], unknown: Sequence[str], says: str, is_champion: bool
 ) -> Explained:  # Any: JSON scalars
     return Explained(
-        **_told(asked, row, is_champion), unknown=tuple(unknown), steps=(), again=None, again_score=None,
-        reproduces=None, says=says,
+        **_told(asked, row, is_champion), unknown=tuple(unknown), steps=(), partner_steps=(), halves=(),
+        again=None, again_score=None, reproduces=None, says=says,
     )  # fmt: skip
 
 
@@ -251,14 +299,21 @@ def _read(path: str) -> dict[str, Any]:  # Any: JSON scalars
 
 def _as_text(told: Explained) -> str:
     lines = [
-        f"{told.prediction_id} · {told.model} version {told.version} · {told.served_at:%Y-%m-%d %H:%M:%S}"
+        f"{told.prediction_id} · {told.model} {pair_text(told.version, told.partner)} · "
+        f"{told.served_at:%Y-%m-%d %H:%M:%S}"
     ]
     lines += ["", "inputs", *(f"  {name}: {_shown(value)}" for name, value in told.inputs.items())]
     lines += [f"  {name}: (hash only)" for name in told.unknown]
-    for step in told.steps:
-        lines += ["", step.name, *(f"  {name}: {_shown(value)}" for name, value in step.values)]
-        lines += [f"  (cannot be followed: {step.trouble})"] if step.trouble else []
-    lines += ["", "answer", f"  {_shown(told.prediction)}  {_shown(told.score)}", "", told.says]
+    for number, steps in ((told.version, told.steps), (told.partner, told.partner_steps)):
+        beside = f" (version {number})" if told.partner is not None else ""
+        for step in steps:
+            lines += ["", step.name + beside, *(f"  {name}: {_shown(value)}" for name, value in step.values)]
+            lines += [f"  (cannot be followed: {step.trouble})"] if step.trouble else []
+    for half in told.halves:
+        lines += ["", f"version {half.version}, half the vote"]
+        lines += [f"  {_shown(half.prediction)}  {_shown(half.score)}"]
+    answer = "answer, the mean" if told.partner is not None else "answer"
+    lines += ["", answer, f"  {_shown(told.prediction)}  {_shown(told.score)}", "", told.says]
     return "\n".join(lines) + "\n"
 
 

@@ -136,13 +136,26 @@ class _Holders(Collector):
         trouble = GaugeMetricFamily(
             "evergreen_trouble", "1 where the champion cannot be taken.", labels=["model"]
         )
+        partner = GaugeMetricFamily(
+            "evergreen_served_partner", "The version that has half the vote beside it.", labels=["model"]
+        )
+        alone = GaugeMetricFamily(
+            "evergreen_partner_trouble", "1 where a partner does not answer that should.", labels=["model"]
+        )
+        without = CounterMetricFamily(
+            "evergreen_partner_failures", "Requests answered without the partner.", labels=["model"]
+        )
         swaps = CounterMetricFamily("evergreen_swaps", "Versions taken since the start.", labels=["model"])
         for name, one in self._holders.items():
             if one.current is not None:
                 version.add_metric([name], one.current.version)
+                if one.current.partner is not None:
+                    partner.add_metric([name], one.current.partner.version)
             trouble.add_metric([name], float(bool(one.trouble)))
+            alone.add_metric([name], float(bool(one.partner_trouble)))
+            without.add_metric([name], one.partner_failures)
             swaps.add_metric([name], one.swaps)
-        return [version, trouble, swaps]
+        return [version, partner, trouble, alone, without, swaps]
 
 
 class _Rollouts(Collector):

@@ -128,7 +128,7 @@ def _predict(name: str, served: Served | None, general: Json, schemas: Json) -> 
         rows["items"] = {"type": "object"}
         shown: Mapping[str, Any] = {}
     else:
-        way["description"] = f"Answered by version {served.version}, whose contract this is."
+        way["description"] = f"Answered by {served}, whose contract this is."
         schemas[f"Row_{name}"] = row_schema(served.checker)
         rows["items"] = {"$ref": f"#/components/schemas/Row_{name}"}
         shown = _shown(examples(served))
@@ -163,11 +163,15 @@ def _answer_schema(served: Served | None) -> Json:
         }
     return {
         "type": "object",
-        "required": ["request_id", "model", "version", "answers"],
+        "required": ["request_id", "model", "version", "partner", "answers"],
         "properties": {
             "request_id": {"type": "string"},
             "model": {"type": "string"},
             "version": {"type": "integer"},
+            "partner": {
+                "type": ["integer", "null"],
+                "description": "The version that had half the vote; null: `version` answered alone.",
+            },
             "answers": {"type": "array", "items": answer},
         },
     }

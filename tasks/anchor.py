@@ -154,11 +154,12 @@ def _chosen(spec: ModelSpec, trained: Trained, champion: ChampionRef | None) -> 
         holdout = pd.read_parquet(trained.holdout_path)
     except (OSError, ValueError) as err:
         return pd.DataFrame(), f"the holdout cannot be read ({type(err).__name__})"
-    at, since = spec.source.timestamp, utc(champion.train_end) if champion else trained.cut
-    rows, why_none = choose_anchor(spec, holdout[holdout[at] >= since] if at in holdout else holdout)
-    after = (
-        f" since {since.isoformat()}, up to when version {champion.version} has learnt" if champion else ""
-    )
+    at, after = spec.source.timestamp, ""
+    if champion:
+        since = utc(champion.train_end)
+        holdout = holdout[holdout[at] >= since] if at in holdout else holdout
+        after = f" since {since.isoformat()}, up to when version {champion.version} has learnt"
+    rows, why_none = choose_anchor(spec, holdout)
     return rows, f"the holdout has {why_none}{after}" if why_none else ""
 
 

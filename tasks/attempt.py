@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.clock import now_or
 from tasks.core.errors import LaunchError, WorkflowError
+from tasks.core.model.new_rows import default_min_new_rows
 from tasks.core.policy.standing import objection, overtaken
 from tasks.core.spec import ModelSpec
 from tasks.core.window import parse_duration
@@ -215,9 +216,12 @@ def _untried(engine: Engine, model: str, identity: str) -> str:
     return name
 
 
-def too_few_rows(spec: ModelSpec, new_rows: int) -> str:
-    """Return why a retraining has to wait for more rows, or nothing when it need not."""
-    least = spec.retrain.min_new_rows
+def too_few_rows(spec: ModelSpec, new_rows: int, window_rows: int) -> str:
+    """Return why a retraining has to wait for more rows, or nothing when it need not.
+
+    `window_rows` are the labelled rows of the training window, of which new ones must be a certain share.
+    """
+    least = default_min_new_rows(spec, window_rows)
     return "" if new_rows >= least else f"{new_rows} new labelled rows, retrain.min_new_rows is {least}"
 
 

@@ -21,8 +21,8 @@ from tasks.sources.reading import (
     read_range,
     read_training,
     read_window,
+    span_at,
     stream_window,
-    training_window,
 )
 from tasks.store import watermarks
 from tasks.store.engine import open_store
@@ -35,7 +35,8 @@ class Fetched:
     `new_rows` are labelled rows that the last committed training could not have seen: dated since the
     watermark, or dated before it and late. `increments` hold from the next commit on; `increment` is the one
     this fetch added ("" for sources that are cheaper to read again than to copy). `future_rows` are dated
-    after `as_of` and held back; `undated_rows` have no timestamp and can be in no window.
+    after `as_of` and held back; `undated_rows` have no timestamp and can be in no window. `window_rows` are
+    the labelled rows of the training window, beyond which the dataset may reach back.
     """
 
     dataset: Dataset
@@ -47,18 +48,26 @@ class Fetched:
     corrections: int = 0
     future_rows: int = 0
     undated_rows: int = 0
+    window_rows: int = 0
     increment: str = ""
     increments: tuple[str, ...] = ()
 
 
 @task(name="fetch training rows", **READING)
-def fetch_training(spec: ModelSpec, as_of: datetime, *, settings: Settings | None = None) -> Fetched:
-    """Return every row of the training window whose label is mature at `as_of`, one per key.
+def fetch_training(
+    spec: ModelSpec,
+    as_of: datetime,
+    *,
+    break_at: datetime | None = None,
+    settings: Settings | None = None,
+) -> Fetched:
+    """Return every row to learn from whose label is mature at `as_of`, one per key.
 
-    The window is `[as_of - maturity - window.training, as_of - maturity)`. From a database only what may
-    have changed since the watermark is read; the rest comes from the committed increments, after the
-    source has confirmed that it still holds the same. Nothing is committed here. A label that is
-    null in a mature row stays null: the contract counts it. An empty source gives an empty dataset.
+    They end at `as_of - maturity` and begin as `window.rows` has it: the training window, or up to four of
+    them for fading rows, or all, or since `break_at`. From a database only what may have changed since the
+    watermark is read; the rest comes from the committed increments, after the source has confirmed that it
+    still holds the same. Nothing is committed here. A label that is null in a mature row stays null: the
+    contract counts it. An empty source gives an empty dataset.
 
     Raises:
         SourceUnavailable: when the source does not answer; the task retries.
@@ -71,7 +80,7 @@ def fetch_training(spec: ModelSpec, as_of: datetime, *, settings: Settings | Non
     moment = standing.moment if standing else None
     names = standing.increments if standing else []
     with opened(spec, settings) as source:
-        found = read_training(source, spec, as_of, settings, watermark=moment, names=names)
+        found = read_training(source, spec, as_of, settings, watermark=moment, names=names, break_at=break_at)
     dataset, resolution = found.assembled.dataset, found.assembled.resolution
     task_logger(__name__).info(
         "Fetched %d rows of %s for %s (%d new, %d late, %d corrected, %d doubled, %d future, %d undated)",
@@ -82,12 +91,13 @@ def fetch_training(spec: ModelSpec, as_of: datetime, *, settings: Settings | Non
         dataset=dataset,
         new_rows=found.new,
         watermark=moment,
-        next_watermark=training_window(spec, as_of).end,
+        next_watermark=span_at(spec, as_of).end,
         late_rows=found.late,
         duplicates=resolution.duplicates,
         corrections=resolution.corrections,
         future_rows=found.future,
         undated_rows=found.undated,
+        window_rows=found.window_rows,
         increment=found.increment,
         increments=found.increments,
     )

@@ -15,7 +15,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.clock import now_or
-from tasks.core.drift.matters.label_mix import LabelMix, label_text
+from tasks.core.drift.matters.label_mix import LabelMix
 from tasks.core.drift.profile import Reference
 from tasks.core.errors import DriftError
 from tasks.core.evaluation.performance import PerformanceVerdict, judge
@@ -127,7 +127,7 @@ def _label_shift(
     spec: ModelSpec, verdict: PerformanceVerdict, labels: pd.Series, known: Around, reference_path: str | None
 ) -> LabelShift:
     trained = _training_labels(reference_path) if reference_path else None
-    mix = trained or LabelMix({label_text(label): rows for label, rows in known.usual.items()})
+    mix = trained or known.usual
     return label_shift(
         mix.counts,
         mix.of(labels),
@@ -135,6 +135,7 @@ def _label_shift(
         inputs_moved=known.inputs_moved,
         fell=math.isfinite(verdict.value) and verdict.value < verdict.limit,
         alpha=spec.drift.false_alarms,
+        numbers=spec.task == "regression",
         against="the labels of training" if trained else "the six windows before",
     )
 

@@ -31,12 +31,12 @@ from tasks.core.window import parse_duration, utc
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import checks, ledger, registry
+from tasks.store.agreed import served_digest
 from tasks.store.engine import open_store
 from tasks.store.version import Version
 from tasks.versions.champion import agreed_champion
 from tasks.versions.damage import is_about_version, is_gone, read_through
 from tasks.versions.move import move
-from tasks.versions.probe import served_digest
 from tasks.versions.same_rows import scores_on_same_rows
 
 ACTOR = "monitor"
@@ -252,7 +252,7 @@ def _go_back(
             )
         except (RegistryError, PromotionRefused) as err:
             now = ledger.history(open_store(place), spec.name)
-            if len(now) > len(rows):  # somebody was faster
+            if [row for row in now if row.action in SERVING][-1] != last:  # somebody was faster
                 return _standing(now)
             troubles.append(f"version {number}: {err.found}")
             own = isinstance(err, NotServable) or (isinstance(err, RegistryError) and is_about_version(err))

@@ -17,6 +17,8 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pandas as pd
 
     from tasks.core.drift.matters.insight import Insight
@@ -39,13 +41,20 @@ class Fitted(Protocol):
 
 @task(name="profile reference", **_PREFECT)
 def profile_reference(
-    spec: ModelSpec, trained: Fitted, *, rows_path: str | None = None, settings: Settings | None = None
+    spec: ModelSpec,
+    trained: Fitted,
+    *,
+    rows_path: str | None = None,
+    since: datetime | None = None,
+    settings: Settings | None = None,
 ) -> str:
     """Return the path of the reference.json just written beside the model.
 
-    The features' reference is made of the rows in `rows_path`, by default the holdout, in the order of their
-    time: its history, calibration and sample rest on that. The scores' reference is always made of the
-    holdout, because a model scores rows it was fitted on differently from all others.
+    The features' reference is made of the rows in `rows_path` from `since` on, by default the holdout, in the
+    order of their time: its history, calibration and sample rest on that. Fading rows have the mean age and
+    the effective number of the training window's rows, so `since` is where that window begins. The scores'
+    reference is always made of the holdout and of a model that has not learnt it, because a model scores rows
+    it was fitted on differently from all others: after a refit, of the model that was judged.
 
     Raises:
         DriftError: when the rows cannot be profiled.
@@ -54,7 +63,7 @@ def profile_reference(
 
     began = time.perf_counter()
     holdout = _read(trained.holdout_path, spec)
-    rows = holdout if rows_path is None else _read(rows_path, spec)
+    rows = holdout if rows_path is None else _since(_read(rows_path, spec), spec, since)
     model, key = load_model(trained.model_path, also=own_types(spec)), _mask_key(spec, settings)
     scores = score_rows(model, holdout, spec)
     reference = build_reference(rows, spec, scores=scores, key=key, times=_times(rows, spec), deep=True)
@@ -118,6 +127,14 @@ def _read(path: str, spec: ModelSpec) -> pd.DataFrame:
     if spec.source.timestamp in frame:
         frame = frame.sort_values(spec.source.timestamp, kind="stable", na_position="first")
     return frame.reset_index(drop=True)
+
+
+def _since(rows: pd.DataFrame, spec: ModelSpec, since: datetime | None) -> pd.DataFrame:
+    """Return the rows from this moment on, and those of which no moment is known."""
+    times = _times(rows, spec)
+    if since is None or times is None:
+        return rows
+    return rows[~(times < since)].reset_index(drop=True)
 
 
 def _times(rows: pd.DataFrame, spec: ModelSpec) -> pd.Series[Any] | None:  # Any: timestamps of any unit

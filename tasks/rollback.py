@@ -21,12 +21,13 @@ from tasks.history.before import Commit, find_commit, target_before
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import ledger
+from tasks.store.agreed import as_it_served
 from tasks.store.engine import open_store
 from tasks.store.models import own_types
 from tasks.store.version import Version
 from tasks.versions.champion import agreed_champion
 from tasks.versions.move import again_unless_refused, move
-from tasks.versions.probe import as_it_served, probe
+from tasks.versions.probe import probe
 
 PAUSE = timedelta(minutes=10)
 """A second rollback without a named version waits this long after the first: our choice, because of two

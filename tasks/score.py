@@ -16,15 +16,17 @@ from prefect.states import Completed, State
 
 from tasks.core.data.masking import masked_inputs
 from tasks.core.dataset import Dataset
-from tasks.core.model.pipeline import predict
+from tasks.core.model.pipeline import Predictions
+from tasks.core.policy.partners import pair_text
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
+from tasks.scoring.answering import answering
 from tasks.scoring.output import output_of
 from tasks.settings import Settings
 from tasks.store import predictions
 from tasks.store.dataset_parts import check_part, parts_of
 from tasks.store.engine import open_store
-from tasks.store.models import load_model, own_types
+from tasks.store.version import PartnerInfo
 
 _TELL_EVERY_SECONDS = 30.0
 
@@ -33,9 +35,10 @@ _TELL_EVERY_SECONDS = 30.0
 class ScoredWindow:
     """How many rows of the window stand scored, how many of them since this run, and by which version.
 
-    `dataset` holds the rows as they were fetched, `left_out` of them broke the contract and were not
-    scored, `into` is where the answers were written besides the prediction log, and `why` tells when nothing
-    was scored.
+    `partner` had half the vote; `partner_trouble` says why it had not, or not for all rows, although the
+    ledger names it. `dataset` holds the rows as they were fetched, `left_out` of them broke the contract and
+    were not scored, `into` is where the answers were written besides the prediction log, and `why` tells when
+    nothing was scored.
     """
 
     rows: int
@@ -45,16 +48,18 @@ class ScoredWindow:
     left_out: int = 0
     into: str = ""
     why: str = ""
+    partner: int | None = None
+    partner_trouble: str = ""
 
     def state(self) -> State[Any]:
         """Return a completed state whose name says what happened."""
         if self.dataset is None:
             return Completed(name="Blocked", message=self.why[:400], data=self)
-        message = (
-            f"{self.rows} rows of {self.dataset.window} by version {self.version}, {self.new} of them new"
-        )
+        by = pair_text(self.version, self.partner)
+        message = f"{self.rows} rows of {self.dataset.window} by {by}, {self.new} of them new"
         message += f", {self.left_out} left out: they break the contract" if self.left_out else ""
         message += f"; written to {self.into}" if self.into else ""
+        message += f"; {self.partner_trouble}" if self.partner_trouble else ""
         return Completed(name="Scored", message=message, data=self)
 
 
@@ -73,9 +78,14 @@ def score_window(
     version: int,
     *,
     served_at: datetime,
+    partner: PartnerInfo | None = None,
+    partner_trouble: str = "",
     settings: Settings | None = None,
 ) -> ScoredWindow:
     """Return how many rows were scored; each is logged once under its row key, however often this runs.
+
+    With a `partner` the answer is the mean of both versions; where that one fails the champion answers alone,
+    the log says so row by row, and `partner_trouble` why (given: why there is no partner to begin with).
 
     `scoring.batch_rows` rows are in memory at once. Rows that break the contract are left out. A row that was
     scored before keeps its first answer, in the log and in what `scoring.into` names. Inputs are kept, the
@@ -83,7 +93,7 @@ def score_window(
     """
     started, place = time.monotonic(), settings or Settings()
     engine, logger = open_store(place), task_logger(__name__)
-    model = load_model(model_path, also=own_types(spec))
+    answers = answering(spec, model_path, version, partner)
     output = output_of(spec, dataset.window, place)
     key = place.masking_key() if _needs_inputs(spec) else None
     rows = new = left_out = 0
@@ -93,10 +103,11 @@ def score_window(
             checked = check_part(frame, dataset, spec)
             left_out += len(checked.bad)
             for part in _batches(checked.good, spec.scoring.batch_rows):
-                answered = _answered(spec, model, part)
+                said, beside = answers.answer(part)
+                answered = _rows(spec, said, part)
                 new += predictions.log(
                     engine, answered, model=spec.name, version=version, served_at=served_at, route="batch",
-                    inputs=_inputs(spec, part, key),
+                    inputs=_inputs(spec, part, key), partner=beside,
                 )  # fmt: skip
                 rows += len(answered)
                 output.add(engine, answered)
@@ -104,10 +115,14 @@ def score_window(
                 told = time.monotonic()
                 logger.info("%s: %d of %d rows scored", spec.name, rows, dataset.rows)
     logger.info(
-        "%s: version %d scored %d rows of %s (%d new, %d left out) in %.1f s",
-        spec.name, version, rows, dataset.window, new, left_out, time.monotonic() - started,
+        "%s: %s scored %d rows of %s (%d new, %d left out) in %.1f s",
+        spec.name, answers, rows, dataset.window, new, left_out, time.monotonic() - started,
     )  # fmt: skip
-    return ScoredWindow(rows, version, dataset, new, left_out, output.where)
+    return ScoredWindow(
+        rows, version, dataset, new, left_out, output.where,
+        partner=answers.partner.version if answers.partner else None,
+        partner_trouble=answers.trouble or partner_trouble,
+    )  # fmt: skip
 
 
 def _needs_inputs(spec: ModelSpec) -> bool:
@@ -129,8 +144,7 @@ def _batches(frame: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
         yield frame.iloc[start : start + size]
 
 
-def _answered(spec: ModelSpec, model: Any, frame: pd.DataFrame) -> pd.DataFrame:  # Any: a fitted pipeline
-    said = predict(model, frame)
+def _rows(spec: ModelSpec, said: Predictions, frame: pd.DataFrame) -> pd.DataFrame:
     keys, moments = frame[spec.source.key].astype(str), frame[spec.source.timestamp]
     return pd.DataFrame(
         {

@@ -40,6 +40,8 @@ _KNOWN = {
 }
 _SHOWN = 90  # characters of a reason in the table
 _NOT_BETTER = ("keep", "undecided")
+_EQUAL = {"not_worse": ("promote", "keep"), "ahead": _NOT_BETTER, "better": _NOT_BETTER}
+"""What may become of an equal challenger that chance does not favour, by `gate.rule`."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def _trials(plant: _Plant) -> Iterator[Trial]:
     swapped = _trial("the same two, swapped", ("keep",), behind)
     mirrored = math.isclose(ahead.difference, -behind.difference, abs_tol=1e-9)
     yield swapped if mirrored else Trial(swapped.name, ("keep",), behind.outcome, "not mirrored", ok=False)
-    yield _trial("an equal challenger", _NOT_BETTER, plant.judge(*plant.equals()))
+    yield _trial("an equal challenger", _EQUAL[plant.spec.gate.rule], plant.judge(*plant.equals()))
     yield _trial("a worse challenger", ("keep",), plant.judge("worse", "serving"))
     yield _trial("the same version twice", ("refuse",), plant.judge("better", "better"))
     yield _trial("a damaged champion", ("refuse",), plant.judge("better", "damaged"))
@@ -155,7 +157,11 @@ def _trials(plant: _Plant) -> Iterator[Trial]:
     learnt = plant.judge("better", "serving", snapshot=plant.learnt())
     yield _trial("a champion trained on rows with their keys", ("refuse",), learnt)
     yield _trial("a first version", ("promote",), plant.judge("better", None))
-    yield _trial("a first version that only guesses", (*_NOT_BETTER, "refuse"), plant.judge("guess", None))
+    idle = plant.judge(
+        "guess", None
+    )  # chance may put it ahead; then it is doubted, and `better` keeps it out
+    doubted = ("promote", "ask") if idle.doubts and plant.spec.gate.rule != "better" else ()
+    yield _trial("a first version that only guesses", (*_NOT_BETTER, "refuse", *doubted), idle)
 
 
 def _trial(name: str, expected: tuple[str, ...], found: GateDecision) -> Trial:

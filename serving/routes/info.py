@@ -24,11 +24,13 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/ready")
     def ready() -> JSONResponse:
-        """Say whether every model has a version that answers."""
+        """Say whether every model has a version that answers; `warnings` keep nobody from it."""
         lacking = {name: one.trouble for name, one in service.holders.items() if one.current is None}
         if not service.recorder.is_alive:
             lacking["prediction log"] = "it has ended; start the app again"
-        return JSONResponse({"ready": not lacking, "waiting_for": lacking}, 503 if lacking else 200)
+        warnings = {name: one.partner_trouble for name, one in service.holders.items() if one.partner_trouble}
+        told = {"ready": not lacking, "waiting_for": lacking, "warnings": warnings}
+        return JSONResponse(told, 503 if lacking else 200)
 
     @router.get("/models")
     def models() -> list[dict[str, Any]]:
@@ -49,6 +51,7 @@ def _described(holder: Holder, rollout: Rollout) -> dict[str, Any]:  # Any: JSON
         return {
             "model": holder.name,
             "version": None,
+            "partner": None,
             "trouble": holder.trouble,
             "warning": "",
             "rollout": None,
@@ -56,6 +59,7 @@ def _described(holder: Holder, rollout: Rollout) -> dict[str, Any]:  # Any: JSON
     return {
         "model": holder.name,
         "version": served.version,
+        "partner": served.partner.version if served.partner else None,
         "digest": served.digest,
         "promise": served.manifest.promise.value,
         "metric": served.manifest.promise.metric,

@@ -18,7 +18,7 @@ from serving.answer import Answer, records_of, told
 from serving.batching import Batcher, Bell, TooBusy
 from serving.body import read_rows
 from serving.canary import CanaryLane
-from serving.holder import Served
+from serving.holder import Holder, Served
 from serving.record import AlreadyKept
 from serving.rollout import Route
 from serving.scoring import NoAnswer
@@ -64,13 +64,14 @@ def routes(service: Service) -> APIRouter:
         if is_given and not given_ids.add((model, identity)):
             raise _answered_before()
         try:
-            served, route, rows, found = await _scored(
+            served, route, rows, found, partner = await _scored(
                 service, lanes[model], canaries[model], champion, identity=identity, given=given
             )
             took = (time.perf_counter() - began) * 1000
             kept = records_of(
                 served, rows, found,
                 request_id=identity, at=arrived, latency_ms=took, key=service.key, route=route,
+                partner=partner,
             )  # fmt: skip
             await _recorded(service, bells[0], kept)
         except BaseException as err:  # nothing was answered under this id: it may be sent again
@@ -80,7 +81,7 @@ def routes(service: Service) -> APIRouter:
         service.metrics.predicted(model, served.version, len(rows))
         if route == "champion":
             service.rollouts[model].shadow(identity, rows, arrived)
-        return Response(told(served, identity, found), media_type="application/json")
+        return Response(told(served, identity, found, partner=partner), media_type="application/json")
 
     return router
 
@@ -93,8 +94,8 @@ async def _scored(
     *,
     identity: str,
     given: Sequence[Any],  # Any: JSON
-) -> tuple[Served, Route, Rows, list[Answer]]:
-    """Return who answered, by which route, the checked rows and the answers to them."""
+) -> tuple[Served, Route, Rows, list[Answer], int | None]:
+    """Return who answered, by which route, the checked rows, the answers, and who had half the vote."""
     rows = champion.checker.check(given)
     rollout = service.rollouts[champion.name]
     served, route = rollout.chosen(identity, champion)
@@ -102,14 +103,14 @@ async def _scored(
     if route == "canary":
         try:
             theirs = served.checker.check(given)
-            return served, route, theirs, await canary.answers(served, theirs)
+            return served, route, theirs, await canary.answers(served, theirs), None
         except TooBusy:
             pass  # no fault of its own: the champion answers
         except Exception as err:  # whatever it is: the champion answers
             fault = err
     began = time.monotonic()
     try:
-        found = await _by_champion(lane, champion, rows)
+        found, partner = await _by_what_serves(lane, service.holders[champion.name], champion, rows)
     except HTTPException:  # rows that neither can answer are no failure of the canary
         if fault is not None and (own := await canary.error(served)):
             rollout.failed(served, own)
@@ -117,7 +118,25 @@ async def _scored(
     is_late = isinstance(fault, TimeoutError) and time.monotonic() - began >= canary.deadline
     if fault is not None and not is_late:  # where the champion is as slow, that is not the canary's either
         rollout.failed(served, fault)
-    return champion, "champion", rows, found
+    return champion, "champion", rows, found, partner
+
+
+async def _by_what_serves(
+    lane: Batcher, holder: Holder, champion: Served, rows: Rows
+) -> tuple[list[Answer], int | None]:
+    """Return the answers, and the partner that had half the vote; without its answer the champion's own."""
+    partner, fault = champion.partner, None
+    if partner is not None:
+        try:
+            return await lane.answers(partner.scorer, rows), partner.version
+        except TooBusy as err:
+            raise _busy(err) from err
+        except Exception as err:  # whichever of the two it is of shows when the champion is asked alone
+            fault = err
+    found = await _by_champion(lane, champion, rows)
+    if fault is not None:
+        await asyncio.to_thread(holder.partner_failed, champion, fault)
+    return found, None
 
 
 async def _by_champion(lane: Batcher, champion: Served, rows: Rows) -> list[Answer]:
@@ -128,7 +147,7 @@ async def _by_champion(lane: Batcher, champion: Served, rows: Rows) -> list[Answ
     except NoAnswer as err:
         raise HTTPException(422, str(err)) from err
     except Exception as err:
-        if await asyncio.to_thread(_is_well, champion):
+        if await asyncio.to_thread(champion.is_well):
             raise HTTPException(422, f"the model cannot answer these rows ({type(err).__name__})") from err
         raise HTTPException(500, f"version {champion.version} cannot answer ({type(err).__name__})") from err
 
@@ -154,17 +173,6 @@ def _identity(request: Request) -> tuple[str, bool]:
     if len(given) > 1 or not _SAFE.fullmatch(given[0]):
         raise HTTPException(422, f"{HEADER} has to be one text of 1 to 64 letters, digits or . _ : -")
     return given[0], True
-
-
-def _is_well(served: Served) -> bool:
-    """Return whether the version still answers a row that it is known to answer."""
-    from serving.scoring import rows_of
-
-    try:
-        served.scorer.answers(rows_of(served.golden.head(1), served.spec))
-    except Exception:
-        return False
-    return True
 
 
 def _busy(err: TooBusy) -> HTTPException:

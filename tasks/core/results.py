@@ -34,15 +34,43 @@ class AnchorRef:
 
 
 @dataclass(frozen=True)
+class Refit:
+    """What became of fitting a challenger that passed the gate on all rows.
+
+    With `is_used` the refitted model is the version and `judged_…` describe the one that was evaluated, which
+    had learnt `judged_rows` rows older than `judged_cut`; else the judged one is the version and `why` says
+    what spoke against the other. `disagreement` is how far the two differ on the holdout: the share of rows
+    with different labels, or the root mean square of the difference. `reserved_rows` of the holdout newer
+    than `reserved_since` were left out to become the anchor.
+    """
+
+    is_used: bool
+    judged_sha256: str
+    judged_rows: int
+    judged_cut: datetime
+    judged_keys_sha256: str
+    why: str = ""
+    disagreement: float | None = None
+    reserved_rows: int = 0
+    reserved_since: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Trained:
     """A fitted challenger on disk, and the rows kept unseen beside it.
 
-    `cut` divides the two: every training row is older. `train_window` is the whole window, holdout included.
+    `cut` divides the two: every training row is older. `train_window` is all rows that may be learnt from,
+    holdout included; `window_rows` counts its labelled rows in the last `window.training`.
     `params` are the estimator's arguments as used, JSON-able. `guess` is what a model without features would
     say, learnt from the training labels: each class with its share, or mean and median. `label_quantiles` are
     evenly spaced quantiles of a regression's training labels, lowest to highest. `anchored_rows` were left
     out because they stand in the anchor `anchor_sha256`. `linear_path` holds a linear model of the same rows;
     None where there is none to compare with.
+
+    `rows_rule` is how the rows were chosen and `rows_note` why it is another rule than the spec's;
+    `half_life_days` is that of fading weights, and `effective_rows` how many rows of equal weight inform as
+    much. After the gate `refit` says whether this is the model that was judged: a refitted one has learnt the
+    rows in `holdout_path` too, and its `cut` is the end of the window.
     """
 
     model_path: str
@@ -63,6 +91,12 @@ class Trained:
     linear_path: str | None = None
     linear_sha256: str = ""
     label_quantiles: tuple[float, ...] = ()
+    rows_rule: str = ""
+    rows_note: str = ""
+    half_life_days: float | None = None
+    effective_rows: float = 0.0
+    window_rows: int = 0
+    refit: Refit | None = None
 
 
 @dataclass(frozen=True)

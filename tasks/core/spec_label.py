@@ -41,3 +41,11 @@ class Label(Part):
     source: LabelSource | None = Field(
         None, **at(3, "Where labels come from; default: from the source of the rows.")
     )
+    max_block: Duration | None = Field(
+        None,
+        **at(
+            4,
+            "How long rows whose labels are suspected to be wrong stay out of training, from when those of "
+            "the first such window were mature; default: the N check windows of drift.windows.",
+        ),
+    )

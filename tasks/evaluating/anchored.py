@@ -63,7 +63,8 @@ def anchor_evidence(
     try:
         rows = _rows(anchor)
         what = "it cannot be told whether the champion, which the challenger goes on from, learnt its rows"
-        found = _checked(found, spec, rows, champion, snapshot=snapshot, settings=settings)
+        by = anchor.fixed_by_version
+        found = _checked(found, spec, rows, champion, fixed_by=by, snapshot=snapshot, settings=settings)
         if found.trouble:
             return found
         what = "the challenger cannot score its rows, whose columns were others perhaps"
@@ -86,13 +87,16 @@ def _checked(
     rows: pd.DataFrame,
     champion: ChampionRef | None,
     *,
+    fixed_by: int,
     snapshot: Mapping[str, Any] | None,  # Any: as above
     settings: Settings,
 ) -> AnchorEvidence:
     """Return the evidence, with trouble where no model of this spec can be judged on these rows."""
     if missing := missing_columns(spec, rows):
         return replace(found, trouble=f"its rows lack {', '.join(missing)[:100]}; {_ANEW}")
-    shared = _inherited(spec, rows, found.sha256, champion, snapshot=snapshot, settings=settings)
+    shared = 0
+    if champion is None or champion.version != fixed_by:  # whose training left these rows out
+        shared = _inherited(spec, rows, found.sha256, champion, snapshot=snapshot, settings=settings)
     if not shared:
         return found
     why = f"the champion, which the challenger goes on from, learnt {shared} of its rows; {_ANEW}"

@@ -29,9 +29,10 @@ _ALL = 100_000  # windows: more than a store holds of one model
 
 @dataclass(frozen=True)
 class Tools:
-    """What the commands take from outside this room: how to train, and the model blocks of a file."""
+    """What the commands take from outside this room: how to train and refit, and the blocks of a file."""
 
     train: reproduce.Train
+    refit: reproduce.Train
     blocks: Callable[[Path], Mapping[str, Any]]  # Any: a YAML tree
 
 
@@ -135,7 +136,9 @@ def _before(args: argparse.Namespace, settings: Settings, tools: Tools) -> Answe
 
 def _reproduce(args: argparse.Namespace, settings: Settings, tools: Tools) -> Answer:
     model = _name(args, tools)
-    return reproduce.reproduce(model, args.number, train=tools.train, settings=settings, anyway=args.anyway)
+    return reproduce.reproduce(
+        model, args.number, train=tools.train, refit=tools.refit, settings=settings, anyway=args.anyway
+    )
 
 
 def _backfill(args: argparse.Namespace, settings: Settings, tools: Tools) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from tasks.store.version import Version
 
 Train = Callable[..., "Trained"]
-"""`tasks.train.train_challenger` as a plain function."""
+"""`tasks.train.train_challenger` as a plain function; for the refit, `tasks.refit.fit_again`."""
 
 
-def reproduce(model: str, number: int, *, train: Train, settings: Settings, anyway: bool = False) -> Answer:
+def reproduce(
+    model: str, number: int, *, train: Train, refit: Train, settings: Settings, anyway: bool = False
+) -> Answer:
     """Return whether the version, trained again from what is kept of it, answers its golden rows the same.
 
     Nothing is registered; the files of the second training are removed.
@@ -35,6 +38,7 @@ def reproduce(model: str, number: int, *, train: Train, settings: Settings, anyw
         model: the registered model.
         number: which version.
         train: what trains, with the arguments of `train_challenger`.
+        refit: what fits on all rows afterwards, with the arguments of `fit_again`.
         settings: this place.
         anyway: train even though code, lock or libraries differ from those the version was made with.
 
@@ -61,6 +65,11 @@ def reproduce(model: str, number: int, *, train: Train, settings: Settings, anyw
                 **_anchor(version, manifest, scratch, settings),
             }
             trained = train(spec, rows, attempt, settings=settings, **extra)
+            record = manifest.training.get("refit") or {}
+            if record.get("is_used"):
+                since = record.get("reserved_since")
+                extra["reserved_since"] = datetime.fromisoformat(since) if since else None
+                trained = refit(spec, rows, trained, settings=settings, **extra)
             largest, said = _compared(folder, trained)
         same_keys = trained.train_keys_sha256 == manifest.training.get("train_keys_sha256")
     finally:

@@ -14,12 +14,14 @@ from tasks.core.dataset import Dataset
 from tasks.core.evaluation.metrics import score
 from tasks.core.model.labels import labels_of
 from tasks.core.model.pipeline import predict
+from tasks.core.model.second_opinion import combine
 from tasks.core.replay.summary import Summary, WindowResult
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.replay.stage import Stage
 from tasks.store.dataset_parts import check_part, parts_of
 from tasks.store.models import load_model, own_types
+from tasks.store.version import ChampionInfo, PartnerInfo
 
 
 @dataclass
@@ -32,13 +34,13 @@ class Story:
     started: float = field(default_factory=time.monotonic)
     results: list[WindowResult] = field(default_factory=list)
     _served: list[Dataset | None] = field(default_factory=list)
-    _models: list[str] = field(default_factory=list)
+    _models: list[tuple[str, PartnerInfo | None]] = field(default_factory=list)
 
     def add(
         self,
         window: Window,
         served: Any,  # Any: what score did (ScoredWindow)
-        model_path: str,
+        incumbent: ChampionInfo,
         checks: tuple[Any, Any],  # Any: what monitor and detect_drift concluded (CheckResult)
     ) -> WindowResult:
         """Return the result of the window as far as it is known now, and remember what it rests on."""
@@ -52,6 +54,7 @@ class Story:
             rows=served.rows,
             score=None,
             version=served.version,
+            partner=served.partner,
             verdict=_worst(watched.outcome, drifted.outcome),
             decision=told.decision.kind,
             drift=drifted.outcome,
@@ -68,7 +71,7 @@ class Story:
         )
         self.results.append(result)
         self._served.append(served.dataset)
-        self._models.append(model_path)
+        self._models.append((incumbent.model_path, incumbent.partner if served.partner else None))
         return result
 
     def settle(self, labels: Dataset) -> Summary:
@@ -77,7 +80,7 @@ class Story:
             pd.read_parquet(labels.path).drop_duplicates(self.spec.source.key).set_index(self.spec.source.key)
         )
         settled = []
-        for result, dataset, model in zip(self.results, self._served, self._models, strict=True):
+        for result, dataset, models in zip(self.results, self._served, self._models, strict=True):
             if dataset is None:
                 settled.append(result)
                 continue
@@ -88,17 +91,22 @@ class Story:
             settled.append(
                 replace(
                     result,
-                    score=self._score(model, frame, truth),
-                    never_score=self._score(self.first_model, frame, truth),
+                    score=self._score(*models, frame, truth),
+                    never_score=self._score(self.first_model, None, frame, truth),
                 )
             )
         seconds = time.monotonic() - self.started
         return Summary(self.spec.name, seconds, tuple(settled), self.spec.metric)
 
-    def _score(self, model_path: str, frame: pd.DataFrame, truth: NDArray[Any]) -> float | None:
+    def _score(
+        self, model_path: str, partner: PartnerInfo | None, frame: pd.DataFrame, truth: NDArray[Any]
+    ) -> float | None:
         if frame.empty:
             return None
         said = predict(load_model(model_path, also=own_types(self.spec)), frame)
+        if partner is not None:
+            own = own_types(partner.spec)
+            said = combine(said, predict(load_model(partner.model_path, also=own), frame))
         value = score(
             truth,
             said.prediction,

@@ -27,7 +27,10 @@ from tasks.store.s3 import put_file
 from tasks.store.schema import UtcDateTime, dump_json, predictions
 
 _AT_ONCE = 5_000  # ids of one query, below the bound-parameter limits of both databases
-_COLUMNS = ("prediction_id", "row_key", "event_time", "version", "prediction", "score", "served_at")
+_COLUMNS = (
+    *("prediction_id", "row_key", "event_time", "version", "prediction", "score", "served_at"),
+    "partner",  # last: files and tables of earlier releases end before it
+)
 
 
 def _schema(spec: ModelSpec) -> pa.Schema:
@@ -38,6 +41,7 @@ def _schema(spec: ModelSpec) -> pa.Schema:
             *(("event_time", pa.timestamp("us", "UTC")), ("version", pa.int64())),
             ("prediction", pa.float64() if spec.task == "regression" else pa.string()),
             *(("score", pa.list_(pa.float64())), ("served_at", pa.timestamp("us", "UTC"))),
+            ("partner", pa.int64()),  # the version that had half the vote
         ]
     )
 
@@ -141,17 +145,23 @@ class _Table:
             sa.Column("prediction", sa.Float if spec.task == "regression" else sa.Text),
             sa.Column("score", sa.Text),  # a JSON list, one number per class
             sa.Column("served_at", UtcDateTime, nullable=False),
+            sa.Column("partner", sa.Integer),  # the version that had half the vote
         )
+        self._names = frozenset(_COLUMNS)
 
     def __enter__(self) -> Self:
         with connection_to(self._spec, filled_url(self._spec)) as connection:
             self._table.create(connection, checkfirst=True)
+            there = {column["name"] for column in sa.inspect(connection).get_columns(self._table.name)}
+        self._names = frozenset(_COLUMNS) - ({"partner"} - there)  # a table that an earlier release made
         return self
 
     def add(self, engine: Engine, rows: pd.DataFrame) -> None:
         for records in _logged(engine, self._spec, rows):
             as_text = [
-                {**row, "score": None if row["score"] is None else dump_json(row["score"])} for row in records
+                {name: value for name, value in row.items() if name in self._names}
+                | {"score": None if row["score"] is None else dump_json(row["score"])}
+                for row in records
             ]
             with connection_to(self._spec, filled_url(self._spec)) as connection:
                 insert_new(connection, self._table, as_text)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from tasks.core.dataset import Dataset
 from tasks.core.errors import FetchError
+from tasks.core.model.weighting import learning_span
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.settings import Settings
@@ -25,7 +26,10 @@ from tasks.sources.where import Clause, between, just_after
 
 @dataclass(frozen=True)
 class Training:
-    """The assembled training window, the increments it rests on, and how its rows relate to the last one."""
+    """The rows to learn from, the increments they rest on, and how they relate to the last training's.
+
+    `window_rows` counts the labelled rows of the training window, which the rows may reach back beyond.
+    """
 
     assembled: Assembled
     increment: str
@@ -34,11 +38,12 @@ class Training:
     late: int
     future: int
     undated: int
+    window_rows: int
 
 
-def training_window(spec: ModelSpec, as_of: datetime) -> Window:
-    """Return `[as_of - maturity - window.training, as_of - maturity)`."""
-    return Window.ending(as_of - parse_duration(spec.label.maturity), spec.window.training)
+def span_at(spec: ModelSpec, as_of: datetime, break_at: datetime | None = None) -> Window:
+    """Return the rows that may be learnt from at `as_of`: up to the newest mature label."""
+    return learning_span(spec, as_of - parse_duration(spec.label.maturity), break_at=break_at)
 
 
 def read_range(source: Source, spec: ModelSpec) -> Window:
@@ -130,12 +135,14 @@ def read_training(
     *,
     watermark: datetime | None,
     names: Sequence[str],
+    break_at: datetime | None = None,
 ) -> Training:
-    """Return the training window's rows, reading from a database only what may have changed.
+    """Return the rows to learn from, reading from a database only what may have changed.
 
-    `watermark` and the increments' `names` are what the last commit left.
+    `watermark` and the increments' `names` are what the last commit left. Where all rows are learnt from, the
+    dataset's window begins with the oldest of them.
     """
-    window = training_window(spec, as_of)
+    window = span_at(spec, as_of, break_at)
     future = source.count(known_at(spec, as_of, Clause(spec.source.timestamp, "ge", just_after(as_of))))
     undated = source.count(((Clause(spec.source.timestamp, "null"),),))
     committed = _committed(spec, names, settings) if source.incremental else []
@@ -150,7 +157,33 @@ def read_training(
         assembled, increment = _carry_out(plan, source, spec, window, settings)
     new, late = _new_and_late(assembled, spec, settings, watermark, [name for name, _ in committed])
     increments = (*plan.keep, increment) if increment else ()
-    return Training(assembled, increment, increments, new, late, future, undated)
+    assembled = replace(assembled, dataset=_from_first_row(assembled, spec))
+    rows = _in_training_window(assembled, spec)
+    return Training(assembled, increment, increments, new, late, future, undated, rows)
+
+
+def _from_first_row(assembled: Assembled, spec: ModelSpec) -> Dataset:
+    """Return the dataset, its window no longer than its rows where it had no beginning."""
+    dataset = assembled.dataset
+    if spec.window.rows != "expanding":
+        return dataset
+    end = dataset.window.end
+    first = pc.min(_times(assembled, spec)).as_py() if len(assembled.kept) else end
+    return replace(dataset, window=learning_span(spec, end, first=first))
+
+
+def _in_training_window(assembled: Assembled, spec: ModelSpec) -> int:
+    """Return how many labelled rows lie in the last `window.training`."""
+    if not len(assembled.kept):
+        return 0
+    start = Window.ending(assembled.dataset.window.end, spec.window.training).start
+    times = _times(assembled, spec)
+    recent = pc.greater_equal(times, pa.scalar(start, times.type)).to_numpy()
+    return int((assembled.filled(spec.label.column) & recent).sum())
+
+
+def _times(assembled: Assembled, spec: ModelSpec) -> pa.ChunkedArray:
+    return assembled.versions.table.column(spec.source.timestamp).take(pa.array(assembled.kept))
 
 
 def _committed(spec: ModelSpec, names: Sequence[str], settings: Settings) -> list[tuple[str, Increment]]:

@@ -28,6 +28,7 @@ class Asked:
     inputs: Mapping[str, Any] | None  # Any: JSON scalars
     latency_ms: float | None
     route: str | None
+    partner: int | None = None  # the version that had half the vote
 
 
 def find_asked(engine: Engine, model: str, named: str) -> Asked | None:

@@ -105,6 +105,12 @@ def _training(trained: Trained, evaluated: Evaluated) -> dict[str, Any]:  # Any:
             "unlabelled_rows",
             "dropped_for_group",
             "anchored_rows",
+            "rows_rule",
+            "rows_note",
+            "half_life_days",
+            "effective_rows",
+            "window_rows",
+            "refit",
         )
     }
     scores = {

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, get_args
 
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from tasks.core.drift.matters.label_mix import LabelMix
 from tasks.core.policy.approval import SILENCE, is_by_hand
 from tasks.core.policy.decision import cause_of, wanted_cause
 from tasks.core.policy.evidence import CheckOutcome, Evidence, HarmOutcome
-from tasks.core.policy.label_fault import suspect
+from tasks.core.policy.label_fault import (
+    USUAL,
+    LabelledWindow,
+    SuspectWindow,
+    usual_mix,
+    windows_to_look_at,
+    without_suspects,
+)
+from tasks.core.policy.label_fault import suspect_windows as judge_windows
 from tasks.core.policy.probation import is_auto_rollback
 from tasks.core.policy.standing import TRAINED
 from tasks.core.spec import ModelSpec
@@ -26,7 +34,8 @@ from tasks.store.engine import reading
 from tasks.store.labels import standing_labels
 from tasks.store.schema import labels
 
-_REFERENCE_WINDOWS = 6
+_MOST_NUMBERS = 5_000  # labels of a window of a regression: the shares of ten cells need no more
+_SPREAD = 997  # a prime: labels come in the order of time, and one in so many is from everywhere
 _DATA = {"ok": True, "quarantine": True, "block": False}
 
 
@@ -67,13 +76,14 @@ def gather(
         data_ok, data_reason = _data(engine, spec, moment)
     rows = [row for row in ledger.history(engine, spec.name) if row.at <= moment]
     trained = tuple(row.at for row in rows if row.action in TRAINED and not is_by_hand(row.decision_id))
+    suspects = suspect_windows(engine, spec, window, moment)
     found = Evidence(
         as_of=moment,
         data_ok=data_ok,
         data_reason=data_reason,
         drift=_outcomes(engine, spec, "drift", version, moment),
-        performance=_outcomes(engine, spec, "performance", version, moment),
-        label_fault=suspected_fault(engine, spec, window, moment),
+        performance=without_suspects(_outcomes(engine, spec, "performance", version, moment), suspects),
+        label_fault=f"{suspects[-1].window}: {suspects[-1].reason}" if suspects else None,
         new_rows=new_rows,
         new_labels=_new_labels(engine, spec, champion_trained, moment),
         last_training=max(trained, default=None),
@@ -85,82 +95,97 @@ def gather(
     return replace(found, futile=_futile(rows, wanted_cause(found, spec), spec, moment))
 
 
-def suspected_fault(engine: Engine, spec: ModelSpec, window: Window, as_of: datetime) -> str | None:
-    """Return why the labels of this window, or of the few before it, are suspected to be wrong.
+def suspect_windows(
+    engine: Engine, spec: ModelSpec, window: Window, as_of: datetime
+) -> tuple[SuspectWindow, ...]:
+    """Return the windows up to this one whose labels are suspected to be wrong, oldest first.
 
-    Looks at the newest labels of the last N windows (`drift.windows`), so that corrected labels clear the
-    suspicion by themselves. Each window is held against the median mix of the six before it, so that one
-    faulty window among them does not accuse the good one that follows. Regression labels have no mix and
-    are left to the contract.
+    The newest labels count, so that corrected ones clear the suspicion by themselves. Whether inputs and
+    scores moved is what the drift checks that cover a window found.
     """
-    if spec.task == "regression":
-        return None
-    looked = [window.before(back) for back in range(spec.drift.windows[1])]
-    mixes = {
-        back: label_counts(engine, spec.name, window.before(back), as_of)
-        for back in range(len(looked) + _REFERENCE_WINDOWS)
-    }
-    drifts = checks.recent(engine, spec.name, "drift", len(mixes) + 2, as_of)
-    for back, span in enumerate(looked):
-        reference = _usual([mixes[back + 1 + step] for step in range(_REFERENCE_WINDOWS)])
-        there = [check for check in drifts if check.window.start < span.end and span.start < check.window.end]
-        found = suspect(
-            reference,
-            mixes[back],
-            any(bool(check.summary.get("score_drifted")) for check in there),
-            any(check.outcome == "drift" for check in there),
+    spans = windows_to_look_at(window, spec, as_of)
+    drifts = _drift_checks(engine, spec, spans[0], as_of)
+    history = [
+        LabelledWindow(
+            span, label_counts(engine, spec.name, span, as_of, most=_most(spec)), *_moved(drifts, span)
         )
-        if found:
-            return f"{span}: {found}"
-    return None
+        for span in spans
+    ]
+    return judge_windows(history, spec, as_of)
 
 
 @dataclass(frozen=True)
 class Around:
     """What is known around a window: its usual labels, and whether scores and inputs moved in it.
 
-    `usual` is the median mix of the six windows before. `scores_moved` and `inputs_moved` are None where no
-    drift check of the window is on record.
+    `usual` is the median mix of the six windows before. `scores_moved` and `inputs_moved` are None where the
+    drift checks of the window could not tell, or do not cover it.
     """
 
-    usual: dict[Any, int]  # Any: labels may be of any type
+    usual: LabelMix
     scores_moved: bool | None
     inputs_moved: bool | None
 
 
 def around(engine: Engine, spec: ModelSpec, window: Window, as_of: datetime) -> Around:
-    """Return what the store knows around this window; the usual labels only of a classification."""
-    before = range(1, _REFERENCE_WINDOWS + 1) if spec.task == "classification" else ()
-    mixes = [label_counts(engine, spec.name, window.before(back), as_of) for back in before]
-    wanted = spec.drift.windows[1] + _REFERENCE_WINDOWS + 2
-    there = [
-        check
-        for check in checks.recent(engine, spec.name, "drift", wanted, as_of)
-        if check.window.start < window.end and window.start < check.window.end
+    """Return what the store knows around this window."""
+    mixes = [
+        label_counts(engine, spec.name, window.before(back), as_of, most=_most(spec))
+        for back in range(USUAL, 0, -1)
     ]
-    known = [check for check in there if check.outcome != "undecided"]
-    if not known:
-        return Around(_usual(mixes), None, None)
-    return Around(
-        usual=_usual(mixes),
-        scores_moved=any(bool(check.summary.get("score_drifted")) for check in known),
-        inputs_moved=any(bool(check.summary.get("drifted")) for check in known),
-    )
+    drifts = _drift_checks(engine, spec, window, as_of)
+    return Around(usual_mix(mixes, numbers=spec.task == "regression"), *_moved(drifts, window))
 
 
-def label_counts(engine: Engine, model: str, window: Window, as_of: datetime) -> dict[Any, int]:
+def _drift_checks(engine: Engine, spec: ModelSpec, oldest: Window, as_of: datetime) -> list[checks.Check]:
+    """Return the drift checks since the start of the oldest window."""
+    length = parse_duration(spec.window.check)
+    wanted = max(-(-(as_of - oldest.start) // length), 0) + 2
+    return checks.recent(engine, spec.name, "drift", wanted, as_of)
+
+
+def _moved(drifts: Sequence[checks.Check], window: Window) -> tuple[bool | None, bool | None]:
+    """Return whether scores and inputs moved in the window: no only where checks of all of it say so."""
+    there = [drift for drift in drifts if drift.window.start < window.end and window.start < drift.window.end]
+    overlaps = [min(drift.window.end, window.end) - max(drift.window.start, window.start) for drift in there]
+    covered = sum(overlaps, timedelta(0)) >= window.length
+
+    def moved(name: str, drifted: str) -> bool | None:
+        flags = [
+            # Checks of earlier releases know only what drifted.
+            drift.summary[name] if name in drift.summary else _before(drift, drifted)
+            for drift in there
+        ]
+        if any(flags):
+            return True
+        return None if None in flags or not covered else False
+
+    return moved("scores_moved", "score_drifted"), moved("inputs_moved", "drifted")
+
+
+def _before(drift: checks.Check, drifted: str) -> bool | None:
+    return bool(drift.summary.get(drifted)) or (False if drift.outcome == "ok" else None)
+
+
+def _most(spec: ModelSpec) -> int | None:
+    return _MOST_NUMBERS if spec.task == "regression" else None
+
+
+def label_counts(
+    engine: Engine, model: str, window: Window, as_of: datetime, *, most: int | None = None
+) -> dict[Any, int]:
     """Return how often each label stands on the predictions of the window, one label per prediction.
 
-    The database counts, so the size of the window does not matter here.
+    The database counts, so the size of the window does not matter here. Of labels that are nearly all
+    different, numbers, only `most` are taken, spread over the window, the same ones every time.
     """
     standing = standing_labels(model, window, as_of=as_of)
-    text = sa.cast(labels.c.label, sa.Text)
-    query = (
-        sa.select(text.label("text"), sa.func.count().label("rows"))
-        .select_from(standing)
-        .join(labels, labels.c.id == standing.c.label_id)
-        .group_by(text)
-    )
+    text = sa.cast(labels.c.label, sa.Text).label("text")
+    rows = sa.select(text).select_from(standing).join(labels, labels.c.id == standing.c.label_id)
+    if most is not None:
+        rows = rows.order_by(standing.c.label_id % _SPREAD, standing.c.label_id).limit(most)
+    taken = rows.subquery()
+    query = sa.select(taken.c.text, sa.func.count().label("rows")).group_by(taken.c.text)
     with reading(engine) as connection:
         return {json.loads(row.text): int(row.rows) for row in connection.execute(query)}
 
@@ -194,7 +219,13 @@ def _outcomes(
     wanted = spec.drift.windows[1]
     found = _apart(checks.recent(engine, spec.name, kind, 20 * wanted, as_of))[-wanted:]
     return tuple(
-        CheckOutcome(check.window, check.outcome, str(check.summary.get("reason") or ""), *_harm(check))  # type: ignore[arg-type]  # checked when it is made
+        CheckOutcome(
+            check.window,
+            check.outcome,  # type: ignore[arg-type]  # checked when it is made
+            str(check.summary.get("reason") or ""),
+            *_harm(check),
+            strength=check.summary.get("strength"),
+        )
         for check in found
         if check.version == version
     )
@@ -242,14 +273,3 @@ def _futile(rows: list[ledger.LedgerRow], cause: str | None, spec: ModelSpec, as
         )
         count += cause is not None and counts and same and vain
     return count
-
-
-def _usual(mixes: list[dict[Any, int]]) -> dict[Any, int]:
-    """Return the median share of each label over these windows, as counts of their total."""
-    full = [mix for mix in mixes if sum(mix.values()) > 0]
-    if not full:
-        return {}
-    shares = pd.DataFrame([pd.Series(mix) / sum(mix.values()) for mix in full]).fillna(0.0).median()
-    total = sum((Counter(mix) for mix in full), Counter[Any]()).total()
-    scaled = shares / shares.sum() * total if shares.sum() > 0 else shares
-    return {label: round(count) for label, count in scaled.items()}

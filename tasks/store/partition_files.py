@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         **{"event_time": _MOMENT, "served_at": _MOMENT},
         **dict.fromkeys(_JSON, pa.string()),
         **{"latency_ms": pa.float64(), "request_id": pa.string(), "route": pa.string(), "status": pa.int64()},
+        "partner": pa.int64(),  # not in files of earlier releases
     }
 )
 

@@ -32,6 +32,7 @@ def log(
     inputs: Sequence[Mapping[str, Any]] | None = None,  # Any: masked feature values
     latency_ms: float | None = None,
     route: str | None = None,
+    partner: int | None = None,
 ) -> int:
     """Return how many of the predictions were new; all of them are in the store when this returns.
 
@@ -45,6 +46,7 @@ def log(
         inputs: the features of each row as they may be stored, sensitive ones already masked.
         latency_ms: how long the answer took.
         route: the way it was asked for: champion, canary or batch.
+        partner: the version that had half the vote; None: `version` answered alone.
 
     Raises:
         ContractError: when a column is missing, event times carry no zone, or inputs do not match the rows.
@@ -53,7 +55,7 @@ def log(
     if inputs is not None and len(inputs) != len(rows):
         raise ContractError(f"{len(inputs)} inputs for {len(rows)} predictions", "one per row", model=model)
     common = {"model": model, "version": int(version), "served_at": utc(served_at), "latency_ms": latency_ms}
-    common["route"] = route
+    common |= {"route": route, "partner": partner}
     records = [
         {
             **common,

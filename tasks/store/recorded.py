@@ -23,7 +23,7 @@ _TIMES = ("event_time", "served_at")
 _KINDS = {
     **dict.fromkeys(_COLUMNS, "text"),
     **dict.fromkeys(_TIMES, "timestamptz"),
-    **{"version": "int", "status": "int", "latency_ms": "float8"},
+    **{"version": "int", "partner": "int", "status": "int", "latency_ms": "float8"},
 }
 _CHUNK = 5_000  # ids per query, below the bound-parameter limits of both databases
 _encode = json.JSONEncoder(

@@ -15,11 +15,10 @@ from tasks.core.policy.partners import pair_text
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import registry
-from tasks.store.agreed import agreed_champion, serving_pair_now
+from tasks.store.agreed import agreed_champion, copy_as_served, serving_pair_now
 from tasks.store.engine import open_store
 from tasks.store.models import load_model, own_types
 from tasks.store.version import ChampionInfo, PartnerInfo, Version
-from tasks.versions.probe import copy_as_served
 
 __all__ = ["ChampionInfo", "Version", "agreed_champion", "champion", "version_of"]
 
@@ -69,7 +68,8 @@ def champion(
         raise RegistryError(_ABSENT, "a promoted version", "run the retrain flow first", model=name)
     if found is not None:
         found = _with_partner(name, found, also, place)
-    said = pair_text(found.version, found.partner and found.partner.version) if found else "none"
+    beside = found.partner.version if found and found.partner else None
+    said = pair_text(found.version, beside) if found else "none"
     task_logger(__name__).info("%s: champion is %s", name, said)
     return found
 

@@ -23,14 +23,14 @@ from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import catalog, leases, ledger, lifecycle, moves, registry
-from tasks.store.agreed import serving_pair_now
+from tasks.store.agreed import as_it_served, copy_as_served, serving_pair_now
 from tasks.store.engine import open_store
 from tasks.store.ledger import LedgerRow
 from tasks.store.locks import model_lock
 from tasks.store.models import own_types
 from tasks.store.version import spec_in
 from tasks.versions.move import again_unless_refused
-from tasks.versions.probe import as_it_served, copy_as_served, probe
+from tasks.versions.probe import probe
 
 
 def set_partner(

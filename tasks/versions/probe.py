@@ -19,13 +19,12 @@ from typing import Any
 
 from tasks.core.errors import NotServable, RegistryError
 from tasks.core.model.bundle import Manifest, plain
-from tasks.core.policy.served import SERVING
 from tasks.settings import Settings
-from tasks.store import clean, ledger, registry
-from tasks.store.engine import open_store
+from tasks.store import clean, registry
+from tasks.store.agreed import served_digest
 from tasks.store.models import own_types
 from tasks.store.provenance import LOCK, PROJECT, pinned_requirements
-from tasks.store.version import ChampionInfo, Version, spec_in
+from tasks.store.version import Version, spec_in
 
 TIMEOUT = 120.0  # seconds a clean process may take from its start to its answer
 _CALLS_HERE = 10  # in this process nobody relies on the figure, unless a limit asks for it
@@ -69,36 +68,6 @@ def probe(
             "servable": {"where": place.probe, "limit_ms": limit, **seen},
             "environment": libraries,
         }
-
-
-def served_digest(name: str, number: int, place: Settings) -> str | None:
-    """Return the digest under which this version served last; None when it never served."""
-    rows = ledger.history(open_store(place), name)
-    served = [row for row in rows if row.action in SERVING and row.to_version == number]
-    return (str(served[-1].evidence.get("digest") or "") or None) if served else None
-
-
-def as_it_served(name: str, number: int, place: Settings) -> Version:
-    """Return the version of this number, whose files are those under which it served, if it ever did.
-
-    Raises:
-        RegistryError: when they are others, or the registry does not answer.
-    """
-    target, digest = registry.find_version(name, number, settings=place), served_digest(name, number, place)
-    if digest and digest != target.digest:
-        raise RegistryError(
-            f"version {number} with digest {target.digest[:12]}…, which served as {digest[:12]}…",
-            "the files that served before",
-            "restore them, or name another version",
-            model=name,
-        )
-    return target
-
-
-def copy_as_served(name: str, number: int, place: Settings, also: Iterable[str] = ()) -> ChampionInfo:
-    """Return a checked local copy of the version as it served; see `tasks.store.registry.local_copy`."""
-    version, vouched = as_it_served(name, number, place), served_digest(name, number, place)
-    return registry.local_copy(version, settings=place, also=also, vouched=vouched)
 
 
 def _facts(version: Version, manifest: Manifest) -> dict[str, Any]:  # Any: JSON

@@ -20,8 +20,8 @@ from tasks.core.window import utc
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import registry
+from tasks.store.agreed import served_digest
 from tasks.store.models import load_model, own_types
-from tasks.versions.probe import served_digest
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tasks.core.board.review import review_markdown, review_of
 from tasks.core.board.rows import changes_of, incidents_of, records_of
 from tasks.core.board.state import MISSING, state_of, tiles_of
 from tasks.core.errors import SpecError
+from tasks.core.evaluation.verdicts import SIMPLER, BaselineResult, simpler_words
 from tasks.core.kpi.facts import Facts, Trouble
 from tasks.core.kpi.measure import scorecard_of
 from tasks.core.records.drift_rows import PastVerdict
@@ -104,6 +105,15 @@ def test_a_critical_incident_outweighs_everything_and_one_that_ended_counts_no_m
     assert state_of(replace(BOARD, troubles=(lasting,))).word == "Needs a person"
     ended = replace(lasting, resolved_at=T0 + 2 * WEEK)
     assert state_of(replace(BOARD, troubles=(ended,))).word == "Healthy"
+
+
+def test_the_champions_tile_says_that_a_simpler_model_is_better() -> None:
+    base = BaselineResult("linear", 0.83, -0.03, -0.05, -0.01, "worse")
+    beaten = replace(MOVES[1], reason=f"ahead of the champion by 0.01; {simpler_words(base)}")
+    tiles = [tiles_of(replace(BOARD, moves=moves))[0] for moves in (MOVES, (MOVES[0], beaten))]
+    assert [tile.level for tile in tiles] == ["plain", "warn"]
+    assert "simpler" not in tiles[0].more and SIMPLER in tiles[1].more
+    assert any("linear scores 0.83" in change.why for change in changes_of(replace(BOARD, moves=(beaten,))))
 
 
 def test_tiles_show_what_is_on_record_with_its_uncertainty() -> None:

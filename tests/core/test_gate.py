@@ -15,7 +15,7 @@ from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.spec_gate import Gate
 from tests.make import START
 
-GATE = Gate()
+GATE = Gate(rule="better")  # the other rules: test_gate_rules.py
 EQUAL, BETTER, WORSE = 1.2, 1.4, 1.05
 # Distances of the two classes' scores in standard deviations; the AUC is then Phi(distance / sqrt 2).
 
@@ -84,11 +84,11 @@ def test_a_better_challenger_is_promoted_when_there_are_rows_enough_to_show_it()
 
 
 def test_no_margin_lets_equal_challengers_through() -> None:
-    assert share_promoted(1000, EQUAL, 50, Gate(margin=0.5)) <= 0.12
+    assert share_promoted(1000, EQUAL, 50, Gate(rule="better", margin=0.5)) <= 0.12
 
 
 def test_a_margin_of_nothing_asks_for_the_whole_interval_above_zero() -> None:
-    found = [decided(300, BETTER, seed, Gate(margin=0.0)) for seed in range(40)]
+    found = [decided(300, BETTER, seed, Gate(rule="better", margin=0.0)) for seed in range(40)]
     assert {one.outcome for one in found} == {"promote", "undecided"}
     assert all((one.outcome == "promote") == (one.low > 0) for one in found)
 

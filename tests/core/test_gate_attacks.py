@@ -14,7 +14,7 @@ from tasks.core.evaluation.scoring import Scored
 from tasks.core.spec_gate import Gate
 from tests.make import START
 
-GATE = Gate()
+GATE = Gate(rule="better", on_doubt="ask")
 ROWS, TRUSTED = 3000, 1000
 
 

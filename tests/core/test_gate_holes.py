@@ -20,7 +20,7 @@ from tasks.core.spec_gate import Anchor, Fairness, Gate
 from tests.gates import judged, models
 from tests.make import make_spec
 
-FREE = Gate(max_disagreement=None, max_label_shift=None)
+FREE = Gate(rule="better", on_doubt="ask", max_disagreement=None, max_label_shift=None)
 RMSE = "neg_root_mean_squared_error"
 
 
@@ -300,7 +300,7 @@ def test_an_anchor_with_fewer_rows_than_a_comparison_needs_is_a_mistake_in_the_s
             Gate(anchor=Anchor(rows=rows))
     with pytest.raises(ValidationError, match="at least min_rows"):
         Gate(min_rows=4000, anchor=Anchor(rows=1000))
-    assert Gate(min_rows=4000).anchor.rows == 4000, "the default holds what a comparison needs"
+    assert Gate(min_rows=4000).anchor.rows == 0, "the default is no anchor"
     assert Gate(anchor=Anchor(rows=0), min_rows=4000).anchor.rows == 0
     assert Gate(anchor=Anchor(rows=100)).anchor.rows == 100
 

@@ -163,7 +163,7 @@ def test_a_gap_between_groups_that_the_champion_does_not_have_is_a_doubt() -> No
     missed = (group == "b") & (y == 1) & (rng.random(3000) < 0.4)
     mine = Scored(y, np.where(missed, 0, y), None, (0, 1))
     theirs = Scored(y, np.where(rng.random(3000) < 0.3, 1 - y, y), None, (0, 1))
-    gate = Gate(fairness=Fairness(columns=["group"]))
+    gate = Gate(on_doubt="ask", fairness=Fairness(columns=["group"]))
     found = judged(mine, theirs, gate, groups={"group": group})
     assert found.outcome == "ask" and found.guards[-1].name == "fairness"
     assert found.guards[-1].value == pytest.approx(0.4, abs=0.05)
@@ -226,7 +226,7 @@ def test_string_labels_of_three_classes_are_guarded_too() -> None:
         return Scored(names[code], names[chance.argmax(axis=1)], chance, tuple(names))
 
     mine, theirs = said(0.9), said(0.7)
-    gate = Gate(fairness=Fairness(columns=["g"]), max_disagreement=0.6)
+    gate = Gate(on_doubt="ask", fairness=Fairness(columns=["g"]), max_disagreement=0.6)
     group = np.where(rng.random(1500) < 0.5, "x", "y")
     train = np.array(["low"] * 900 + ["mid"] * 50 + ["high"] * 50, dtype=object)
     found = judged(mine, theirs, gate, "f1_macro", groups={"g": group}, train_labels=train)
@@ -246,7 +246,12 @@ def test_a_regression_is_guarded_by_its_labels_groups_and_worth() -> None:
     y, group = rng.normal(10, 1, 2000), np.repeat(["a", "b"], 1000)
     mine = Scored(y, y + rng.normal(0, np.where(group == "a", 0.1, 1.0)))
     theirs = Scored(y, y + rng.normal(0, 1.5, 2000))
-    gate = Gate(fairness=Fairness(columns=["g"], max_gap=0.3), value=Value(function="a.b:c"), floor=2.0)
+    gate = Gate(
+        on_doubt="ask",
+        fairness=Fairness(columns=["g"], max_gap=0.3),
+        value=Value(function="a.b:c"),
+        floor=2.0,
+    )
     worth = Worth(-np.abs(mine.prediction - y), -np.abs(theirs.prediction - y))
     found = judged(
         mine,

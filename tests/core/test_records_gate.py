@@ -57,6 +57,17 @@ def test_everything_the_gate_looked_at_has_its_row() -> None:
     assert "- worth per 1,000 rows: 1200 EUR, against the champion +200 (+100 to +300) EUR" in text
 
 
+def test_clusters_rule_and_a_simpler_model_that_is_better_are_named() -> None:
+    better = BaselineResult("linear", 0.86, -0.03, -0.05, -0.01, "worse")
+    gate = replace(
+        GATE, rule="not_worse", clusters=12, design_effect=4.0, baselines=(better,), simpler=("linear",)
+    )
+    text = "\n".join(parts_markdown(gate))
+    assert "12 clusters of rows, design effect 4: 1,600 rows tell as much as 400 independent ones" in text
+    assert "rule not_worse" in text and "linear scores 0.86, difference -0.03 (-0.05 to -0.01)" in text
+    assert "clusters" not in "\n".join(parts_markdown(GATE))
+
+
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [

@@ -28,6 +28,7 @@ STEPS = (
     "train_challenger",
     "evaluate_pair",
     "profile_reference",
+    "refit_challenger",
     "register_version",
     "fix_anchor",
     "settle",

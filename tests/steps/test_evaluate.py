@@ -13,7 +13,7 @@ from tasks import evaluate
 from tasks.core.errors import RegistryError, TrainingError
 from tasks.settings import Settings
 from tasks.store.models import load_model
-from tests.judged import LINEAR, LOGISTIC, WINDOW, Room, upside_down
+from tests.judged import FREELY, LINEAR, LOGISTIC, WINDOW, Room, upside_down
 from tests.make import make_frame, make_spec
 
 REGRESSION = make_spec(
@@ -75,11 +75,12 @@ def test_a_challenger_that_learnt_from_a_wrong_world_is_kept_out(room: Room) -> 
     assert found.decision.outcome == "keep" and found.decision.high < 0
 
 
-def test_an_equal_challenger_is_kept_out(room: Room) -> None:
-    found = room.evaluate(
-        LINEAR, room.train(LINEAR, make_frame(1500)), room.champion(LINEAR, make_frame(1500, seed=1))
-    )
-    assert found.decision.outcome in ("keep", "undecided") and abs(found.decision.difference) < 0.02
+def test_an_equal_challenger_passes_unless_proof_is_asked_for(room: Room) -> None:
+    trained, champion = room.train(LINEAR, make_frame(1500)), room.champion(LINEAR, make_frame(1500, seed=1))
+    strict = make_spec(estimator=LOGISTIC, gate={**FREELY, "rule": "better"})
+    outcomes = [room.evaluate(spec, trained, champion).decision for spec in (LINEAR, strict)]
+    assert outcomes[0].outcome == "promote" and abs(outcomes[0].difference) < 0.02
+    assert outcomes[1].outcome in ("keep", "undecided") and outcomes[1].difference == outcomes[0].difference
 
 
 def test_rows_the_champion_may_have_seen_are_left_out_of_the_comparison(room: Room) -> None:
@@ -144,7 +145,7 @@ def test_a_regression_is_judged_with_its_direction(room: Room) -> None:
     noisy = room.champion(REGRESSION, amounts(seed=1).assign(churned=lambda rows: -rows["churned"]))
     assert room.evaluate(REGRESSION, trained, noisy).decision.outcome == "promote"
     equal = room.evaluate(REGRESSION, trained, room.champion(REGRESSION, amounts(seed=2)))
-    assert equal.decision.outcome in ("keep", "undecided")
+    assert equal.decision.outcome == "promote" and equal.decision.low < 0
 
 
 @pytest.mark.parametrize("labels", [["no", "yes"], [False, True], ["a", "b", "c"]])

@@ -21,7 +21,7 @@ from tasks.evaluating.seen import unseen
 from tasks.settings import Settings
 from tasks.store.engine import open_store, writing
 from tasks.store.schema_versions import versions
-from tests.judged import FIXED, LINEAR, LOGISTIC, Room, anchored, upside_down
+from tests.judged import FIXED, FREELY, LINEAR, LOGISTIC, Room, anchored, upside_down
 from tests.make import START, make_frame, make_spec, spec_block
 
 
@@ -211,7 +211,8 @@ def test_the_challenger_is_held_against_the_keeper_of_the_anchor(room: Room) -> 
     assert found.anchor_score == pytest.approx(found.decision.anchor.score) and found.anchor_score > 0.7
     spoilt = room.train(LINEAR, upside_down(make_frame(1500)), anchor_path=anchor.path)
     right = room.champion(LINEAR, make_frame(1500, seed=3))
-    attack = room.evaluate(LINEAR, spoilt, right, anchor=anchor)  # its own holdout is upside down too
+    asking = make_spec(estimator=LOGISTIC, gate={**FREELY, "on_doubt": "ask"})
+    attack = room.evaluate(asking, spoilt, right, anchor=anchor)  # its own holdout is upside down too
     assert attack.decision.difference > 0.3 and attack.decision.outcome == "ask"
     assert attack.decision.anchor is not None and attack.decision.anchor.outcome == "worse"
     assert "anchor" in attack.decision.sentence()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.history import train_again
+from flows.history import refit_again, train_again
 from tasks import register
 from tasks.core.errors import RegistryError, SpecError
 from tasks.core.model.bundle import MANIFEST
@@ -117,7 +117,7 @@ def trained_by_us(made: Made, place: Settings) -> Made:
 
 
 def remade(place: Settings, number: int = 1, *, anyway: bool = True, train: Any = train_again) -> Any:
-    return again.reproduce("churn", number, train=train, settings=place, anyway=anyway)
+    return again.reproduce("churn", number, train=train, refit=refit_again, settings=place, anyway=anyway)
 
 
 def test_a_version_made_again_answers_its_golden_rows_the_same(trained_by_us: Made, place: Settings) -> None:

@@ -179,7 +179,7 @@ def test_backfilled_facts_vouch_for_nothing_unless_the_ledger_does(made: Made, p
     of_an_older_release(place)
     assert backfill("churn", place).data["noted"] == [1, 2]
     with pytest.raises(RegistryError, match="only the registry says"):
-        again.reproduce("churn", 2, train=fail, settings=place, anyway=True)
+        again.reproduce("churn", 2, train=fail, refit=fail, settings=place, anyway=True)
     with pytest.raises(RegistryError, match="which the store does not hold"):
         moved(registry.find_version("churn", 2, settings=place), place, "d2", actor="ann")
     assert again._vouched("churn", 1, place) == one

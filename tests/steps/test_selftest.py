@@ -39,7 +39,7 @@ HARSH = {
     "on_doubt": "keep",
 }
 STRANGE = {"fairness": {"columns": ["region"], "max_gap": 0.0}, "value": {"outcomes": {"a>b": 1}}}
-ACCURACY = make_spec(metric="accuracy")
+ACCURACY = make_spec(metric="accuracy", gate={"rule": "better"})
 OUTCOMES = {
     "a better challenger": {"promote"},
     "the same two, swapped": {"keep"},
@@ -68,7 +68,7 @@ OUTCOMES = {
     ids=["auc", "text labels", "log loss", "categories only", "harsh gate", "rmse", "high floor"],
 )
 def test_the_gate_of_a_spec_judges_every_planted_challenger_rightly(over: dict[str, Any]) -> None:
-    found = self_test(make_spec(**over))
+    found = self_test(make_spec(**{**over, "gate": {**over.get("gate", {}), "rule": "better"}}))
     assert found.ok, found.table()
     assert {trial.name: trial.outcome in OUTCOMES[trial.name] for trial in found.trials} == dict.fromkeys(
         OUTCOMES, True
@@ -79,6 +79,20 @@ def test_the_gate_of_a_spec_judges_every_planted_challenger_rightly(over: dict[s
     assert "up to when the champion has learnt" in reasons["a champion trained later than the rows"]
     assert "their keys" in reasons["a champion trained on rows with their keys"]
     assert found.rows >= 2000
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
+@pytest.mark.parametrize(
+    ("rule", "equal"), [("not_worse", {"promote"}), ("ahead", {"keep"}), ("better", {"keep", "undecided"})]
+)
+def test_what_becomes_of_an_equal_challenger_depends_on_the_rule_and_nothing_else_does(
+    metric: str, rule: str, equal: set[str]
+) -> None:
+    tested = self_test(make_spec(metric=metric, gate={"rule": rule}))
+    assert tested.ok, tested.table()
+    for trial in tested.trials:
+        allowed = equal if trial.name == "an equal challenger" else OUTCOMES[trial.name]
+        assert trial.outcome in allowed or "only guesses" in trial.name, tested.table()
 
 
 # A gate that is broken on purpose is found out, and where.
@@ -151,7 +165,7 @@ def test_the_command_prints_a_table_and_leaves_nothing_behind(
     monkeypatch.setenv("EVERGREEN_STORE", "postgresql+psycopg://nobody@127.0.0.1:9/none")
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
-    block = {"definitions": {"models": {"churn": spec_block(metric="accuracy")}}}
+    block = {"definitions": {"models": {"churn": spec_block(metric="accuracy", gate={"rule": "better"})}}}
     (tmp_path / "models.yaml").write_text(yaml.safe_dump(block))
     words = ["--model", "churn", "--config", "models.yaml", "--gate-self-test"]
     assert run_flow(retrain, words, gate_self_test=run_self_test) == 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks.core.board.facts import Board, Line
+from tasks.core.evaluation.verdicts import SIMPLER
 from tasks.core.kpi.indicator import span
 from tasks.core.records.drift_words import percent
 from tasks.core.records.text import number
@@ -99,7 +100,10 @@ def _champion(board: Board) -> Tile:
     if serving is None or serving.version is None:
         return Tile("Champion", "none", "nothing was promoted", "bad")
     days = span((board.as_of - serving.at).total_seconds())
-    return Tile("Champion", f"version {serving.version}", f"serving for {days}", link="#history")
+    title, value, more = "Champion", f"version {serving.version}", f"serving for {days}"
+    if SIMPLER in serving.reason:
+        return Tile(title, value, f"{more}; {SIMPLER}, see its gate", "warn", "#history")
+    return Tile(title, value, more, link="#history")
 
 
 def _score(board: Board) -> Tile:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tasks.core.drift.chance.benjamini_hochberg import Level, share_budget
-from tasks.core.drift.chance.power import CHANGE, detectable, needed_rows
+from tasks.core.drift.chance.power import CHANGE, detectable, needed_blocks, needed_rows, smallest_p
 from tasks.core.drift.measures.base import Measure, Pair, Reading
 from tasks.core.drift.measures.domain_auc import DOMAIN_AUC
+from tasks.core.drift.measures.psi import PSI
 from tasks.core.drift.measures.registry import MEASURES
 from tasks.core.drift.readings import ASPECTS, Read, Row
 from tasks.core.drift.results import JOINT, FeatureVerdict, MeasureResult, Outcome, worst
@@ -15,9 +17,12 @@ from tasks.core.drift.results import JOINT, FeatureVerdict, MeasureResult, Outco
 Levels = Mapping[tuple[str, str], Level]
 Said = tuple[Outcome, str]
 
+FAR = 3.0  # times the limit of `drift`; our choice: a change of unit or a broken feed, seldom a calm window
+DOUBT = 0.1  # p-value up to which a far effect is told that the history cannot resolve; our choice
+
 
 def judge_features(
-    found: Mapping[str, Read], joint: Reading | None, level: float
+    found: Mapping[str, Read], joint: Reading | None, level: float, budget: float
 ) -> tuple[FeatureVerdict, ...]:
     """Return the verdict on every feature, and last the one on whole rows where they were read.
 
@@ -25,6 +30,7 @@ def judge_features(
         found: What was read, by feature.
         joint: What a classifier of whole rows read.
         level: Of Benjamini and Hochberg's procedure over all their tests.
+        budget: Share of undrifted checks that may alarm.
     """
     p_values = {(f, m): r.p_value for f, read in found.items() for m, r in read.row.items()}
     if joint is not None:
@@ -32,7 +38,7 @@ def judge_features(
     told = {test: p_value for test, p_value in p_values.items() if p_value is not None}
     levels = share_budget(told, level)
     share = level / max(len(told), 1)
-    features = [_judge_feature(read, levels, share) for read in found.values()]
+    features = [_judge_feature(read, levels, share, budget) for read in found.values()]
     if joint is not None:
         features.append(_judge_joint(joint, levels, max((r.pair for r in found.values()), key=_rows)))
     return tuple(features)
@@ -42,31 +48,55 @@ def overall(features: Sequence[FeatureVerdict]) -> Outcome:
     """Return the worst outcome; a feature that can never be judged speaks only when none can be.
 
     It is named in the reason all the same. A column that vanished is no such case: its missing share drifts.
-    One that could be judged with more rows makes the whole undecided, unless something else is wrong.
+    One that could be judged with more rows, or whose history cannot tell even a complete change from chance,
+    makes the whole undecided, unless something else is wrong.
     """
-    judged = [f.outcome for f in features if f.outcome != "undecided" or f.needed is not None]
+    judged = [
+        f.outcome for f in features if f.outcome != "undecided" or f.needed is not None or not f.resolvable
+    ]
     return worst([outcome for outcome in judged if outcome != "ok"] or judged)
+
+
+def has_moved(features: Sequence[FeatureVerdict]) -> bool | None:
+    """Return whether any of the features drifted or changed; None where that cannot be told.
+
+    A feature that can never be judged, a constant say, keeps nobody from knowing it of the others.
+    """
+    outcomes = {
+        f.outcome for f in features if f.outcome != "undecided" or f.needed is not None or not f.resolvable
+    }
+    if outcomes & {"drift", "warn"}:
+        return True
+    return None if "undecided" in outcomes or not outcomes else False
 
 
 def _rows(pair: Pair) -> int:
     return pair.current.rows
 
 
-def _judge_feature(read: Read, levels: Levels, share: float) -> FeatureVerdict:
+def _judge_feature(read: Read, levels: Levels, share: float, budget: float) -> FeatureVerdict:
     pair, row = read.pair, read.row
+    power = _power(pair, row, share)
+    doubt = budget if power.resolvable else DOUBT
     name = pair.bins.name
     used = [m for m in MEASURES if m.name in row]
     mine = {m.name: levels[name, m.name] for m in used if (name, m.name) in levels}
     proven = {m.aspect for m in used if m.name in mine and mine[m.name].rejects}
     untested = _differs(row) and not any(m.name in mine for m in used if m.aspect == "distribution")
+    smallest = min(
+        (p for m in used if m.aspect == "distribution" and (p := row[m.name].p_value) is not None),
+        default=1.0,
+    )
     results = []
     for measure in used:
         reading = row[measure.name]
         said = _level(measure, reading, proven=measure.aspect in proven)
+        if measure.aspect == "distribution" and said[0] == "ok" and smallest <= doubt:
+            said = _if_far(measure, reading, said)
         if untested and measure.aspect == "distribution" and said[0] == "ok":
             said = "undecided", reading.note or "it differs, and no test could be made of it"
         results.append(_result(pair, measure, reading, mine.get(measure.name), said))
-    return _sum_up(pair, tuple(results), share)
+    return _sum_up(pair, tuple(results), power)
 
 
 def _judge_joint(joint: Reading, levels: Levels, pair: Pair) -> FeatureVerdict:
@@ -129,34 +159,81 @@ def _level(measure: Measure, reading: Reading, *, proven: bool) -> Said:
     return "drift", f"{size} is at least {measure.drift:g}"
 
 
-def _sum_up(pair: Pair, results: tuple[MeasureResult, ...], share: float) -> FeatureVerdict:
-    name = pair.bins.name
-    needed, found = _power(pair, results, share)
+def _if_far(measure: Measure, reading: Reading, otherwise: Said) -> Said:
+    """Return a warning for an effect far beyond its limit that is not shown to be more than chance."""
+    if reading.value is None or reading.value < FAR * measure.drift:
+        return otherwise
+    times = reading.value / measure.drift
+    return "warn", (
+        f"{measure.name} {reading.value:.3g} is {times:.1f} times its limit of {measure.drift:g}, "
+        "and this history cannot tell it from chance"
+    )
+
+
+def _sum_up(pair: Pair, results: tuple[MeasureResult, ...], power: Power) -> FeatureVerdict:
+    def verdict(outcome: Outcome, reason: str) -> FeatureVerdict:
+        return FeatureVerdict(
+            pair.bins.name,
+            outcome,
+            reason,
+            results,
+            power.needed,
+            power.detectable,
+            power.resolvable,
+            power.needed_blocks,
+        )
+
     loud = [r for r in results if r.outcome in {"drift", "warn"}]
     if loud:
         outcome = worst([r.outcome for r in loud])
-        reason = next(r.reason for r in loud if r.outcome == outcome) + _differing(pair)
-        return FeatureVerdict(name, outcome, reason, results, needed, found)
+        return verdict(outcome, next(r.reason for r in loud if r.outcome == outcome) + _differing(pair))
     distribution = [r for r in results if ASPECTS[r.measure] == "distribution"]
     silent = [r for r in distribution if r.outcome == "undecided"]
     if len(silent) == len(distribution):
-        return FeatureVerdict(name, "undecided", silent[0].reason, results)
-    if found is not None and (needed is None or pair.current.values < needed):
-        return FeatureVerdict(name, "undecided", _lacks(pair, needed), results, needed, found)
+        return FeatureVerdict(pair.bins.name, "undecided", silent[0].reason, results)
+    if not power.resolvable:
+        return verdict("undecided", _blind(pair, power.needed_blocks))
+    hidden = _hidden(pair, distribution, power)
+    if hidden:
+        power = replace(power, resolvable=False)
+        return verdict("undecided", hidden)
+    if power.detectable is not None and (power.needed is None or pair.current.values < power.needed):
+        return verdict("undecided", _lacks(pair, power))
     usual = _differing(pair)
     reason = "no difference that matters and is not chance" + usual
-    if usual and found is not None:
-        reason += f" anyway, so that one shows from {max(found, CHANGE):.2g} on"
-    return FeatureVerdict(name, "ok", reason, results, needed, found)
+    if usual and power.detectable is not None:
+        reason += f" anyway, so that one shows from {max(power.detectable, CHANGE):.2g} on"
+    return verdict("ok", reason)
 
 
-def _power(pair: Pair, results: Sequence[MeasureResult], share: float) -> tuple[int | None, float | None]:
-    """Return how many values are needed, and what can be found in these; None where nothing is compared."""
-    tested = any(r.p_value is not None and ASPECTS[r.measure] == "distribution" for r in results)
+@dataclass(frozen=True)
+class Power:
+    """What a window and its history can show of one feature; the fields are those of `FeatureVerdict`."""
+
+    needed: int | None = None
+    detectable: float | None = None
+    resolvable: bool = True
+    needed_blocks: int | None = None
+
+
+def _power(pair: Pair, row: Row, share: float) -> Power:
+    """Return how many values are needed, and what these can show; nothing where nothing is compared."""
+    tested = any(r.p_value is not None and ASPECTS[name] == "distribution" for name, r in row.items())
     groups = pair.groups.shape[1] if pair.reference.values and pair.current.values else 0
     if not tested or groups < 2:  # one group: nothing to compare
-        return None, None
-    dispersion = pair.dispersion("distribution")
+        return Power()
+    dispersion, numeric = pair.dispersion("distribution"), pair.bins.kind == "numeric"
+    n, m = pair.reference.values, pair.current.values
+    resolvable, blocks = True, None
+    if not dispersion.independent:
+        resolvable = smallest_p(groups, n, m, dispersion, numeric=numeric) <= share
+        if not resolvable:
+            blocks = needed_blocks(groups, share, n, m, dispersion, numeric=numeric)
+    found = detectable(groups, share, n, m, dispersion)
+    return Power(_needed(pair, groups, share), found, resolvable, blocks)
+
+
+def _needed(pair: Pair, groups: int, share: float) -> int | None:
     n, m = pair.reference.values, pair.current.values
     needed = needed_rows(groups, share, n)
     for _ in range(5):  # more rows are compared in more groups, which takes more rows again
@@ -166,14 +243,38 @@ def _power(pair: Pair, results: Sequence[MeasureResult], share: float) -> tuple[
         if more <= groups:
             break
         groups, needed = more, needed_rows(more, share, n)
-    return needed, detectable(pair.groups.shape[1], share, n, m, dispersion)
+    return needed
 
 
-def _lacks(pair: Pair, needed: int | None) -> str:
+def _hidden(pair: Pair, distribution: Sequence[MeasureResult], power: Power) -> str:
+    """Return how a change that would matter hides among windows that differ anyway; else nothing."""
+    if power.detectable is None or pair.dispersion("distribution").independent:
+        return ""
+    for result in distribution:
+        value = result.value
+        if result.measure == PSI.name and value is not None and PSI.drift <= value < power.detectable:
+            return (
+                f"psi {value:.3g} would matter, and windows of the history differ so much that only "
+                f"{power.detectable:.2g} is sure to show" + _differing(pair)
+            )
+    return ""
+
+
+def _blind(pair: Pair, needed: int | None) -> str:
+    blocks = pair.dispersion("distribution").blocks
+    enough = f"about {needed} would do" if needed is not None else "no number of them would do"
+    return (
+        f"{blocks} windows of history differ so much that not even a complete change could be told from "
+        f"chance; {enough}"
+    )
+
+
+def _lacks(pair: Pair, power: Power) -> str:
     have = f"{pair.current.values} values"
-    if needed is None:
+    shown = f"; a PSI of {power.detectable:.2g} would have shown" if power.detectable is not None else ""
+    if power.needed is None:
         return f"{have}; {pair.reference.values} values of the reference cannot show a PSI of {CHANGE:g}"
-    return f"{have}; {needed} are needed to see a PSI of {CHANGE:g}"
+    return f"{have}; {power.needed} are needed to see a PSI of {CHANGE:g}{shown}"
 
 
 def _differing(pair: Pair) -> str:

@@ -62,6 +62,9 @@ class FeatureVerdict:
         needed: Values of a window from which a change that matters is found in 8 of 10 cases; None where no
             number of them would do, or nothing could be judged.
         detectable: The smallest change, in units of PSI, that is found in 8 of 10 windows like this one.
+        resolvable: Whether the history there is can tell from chance a complete change, and one as large as
+            was found if that matters.
+        needed_blocks: Windows of history from which it could; None where it can, or no history would do.
     """
 
     feature: str
@@ -70,6 +73,8 @@ class FeatureVerdict:
     measures: tuple[MeasureResult, ...]
     needed: int | None = None
     detectable: float | None = None
+    resolvable: bool = True
+    needed_blocks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,11 @@ class DriftVerdict:
         harm: What the drift is likely to cost.
         impacts: Features that moved, by how much they may matter.
         compared: Our tests beside another library's.
+        strength: Evidence of drift that matters, where 1 is just enough for `drift` (`strength_of`); None
+            where no test could be made.
+        inputs_moved: Whether any input drifted or changed: False only where all that can be judged stayed;
+            None where that cannot be told.
+        scores_moved: The same of the model's scores.
     """
 
     outcome: Outcome
@@ -120,6 +130,9 @@ class DriftVerdict:
     harm: Harm | None = None
     impacts: tuple[Impact, ...] = ()
     compared: tuple[Comparison, ...] = ()
+    strength: float | None = None
+    inputs_moved: bool | None = None
+    scores_moved: bool | None = None
 
     @property
     def score_outcome(self) -> Outcome:

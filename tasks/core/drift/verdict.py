@@ -5,7 +5,9 @@ Hochberg's procedure over all tests of the window, at the level that the referen
 alarm in no more than `drift.false_alarms` of undrifted checks. *It matters*: one of its effect sizes passes
 the measure's limit, so that a million rows do not make a hair's breadth an alarm. Between the limits `warn`
 and `drift` the verdict is `warn`. A feature without alarm in a window too small to show one is `undecided`,
-and says how many values it would take.
+and says how many values it would take; so is one whose windows differ so much, and are so few, that not even
+a complete change could be told from chance. An effect far beyond its limit that cannot be told from chance is
+at least `warn`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tasks.core.drift.explain import explain, explain_level
-from tasks.core.drift.judging import judge_features, overall
+from tasks.core.drift.judging import has_moved, judge_features, overall
 from tasks.core.drift.measures.base import Reading
 from tasks.core.drift.profile import SCORE, Profile, Reference
 from tasks.core.drift.readings import Dispersions, read_all
@@ -27,6 +29,7 @@ from tasks.core.drift.results import (
     Outcome,
     OuterTest,
 )
+from tasks.core.drift.strength import strength_of
 from tasks.core.errors import DriftError
 
 if TYPE_CHECKING:
@@ -87,7 +90,7 @@ def judge(
         found = read_all(
             reference, rows, profile, dispersions=_dispersions(reference, of_slots=of_slots), tests=tests
         )
-        features = judge_features(found, joint, level)
+        features = judge_features(found, joint, level, spec.drift.false_alarms)
     inputs = [f for f in features if not f.feature.startswith((SCORE, JOINT))]
     scores = [f for f in features if f.feature.startswith(SCORE)]
     return DriftVerdict(
@@ -106,6 +109,9 @@ def judge(
         against_kind="champion" if against is None else against.kind,
         calibration=explain_level(reference.calibration, level, spec.drift.false_alarms, profile.rows),
         compared=tuple(compared),
+        strength=strength_of(features, level, spec.drift.false_alarms),
+        inputs_moved=has_moved([f for f in features if not f.feature.startswith(SCORE)]),
+        scores_moved=has_moved(scores),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.core.evaluation.champions import SecondOpinion, choose_partner, money_loss
 from tasks.core.evaluation.clusters import cluster_codes
@@ -104,12 +105,11 @@ def compare_champions(
         for number, found in answers.items()
     }
     is_asked = spec.serving.second_opinion == "auto" and newest in answers
-    groups = rows[spec.source.group] if spec.source.group else None
     opinion = choose_partner(
         scored,
         newest,
         spec.metric,
-        cluster_codes(rows[spec.source.timestamp], groups),
+        _entities(rows, spec),
         min_rows=spec.performance.min_rows,
         excluded=withdrawn,
         combinable=[number for number in answers if can_combine(answers[newest], answers[number])]
@@ -130,6 +130,17 @@ def compare_champions(
         money=money_loss(scored[newest], values) if values else None,
     )
     return ComparedChampions(window, opinion, losses)
+
+
+def _entities(rows: pd.DataFrame, spec: ModelSpec) -> NDArray[np.intp]:
+    """Return the cluster of every row: its entity, or the row itself where the spec names no entity.
+
+    Neighbours in time are not put together here: a state that lasts for part of the window is what the second
+    opinion has to follow, not an error of its measurement.
+    """
+    if spec.source.group is None:
+        return np.arange(len(rows), dtype=np.intp)
+    return cluster_codes(rows[spec.source.timestamp], rows[spec.source.group])
 
 
 def _spaced(rows: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,6 @@ from tasks.core.evaluation.rule import (
     floor_of,
     notes_of,
     simpler_of,
-    simpler_words,
     unproven,
     verdict_of,
     weighed,
@@ -36,6 +35,7 @@ from tasks.core.evaluation.verdicts import (
     GuardResult,
     SliceResult,
     ValueResult,
+    simpler_words,
 )
 from tasks.core.spec_gate import Gate
 

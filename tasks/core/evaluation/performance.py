@@ -70,7 +70,8 @@ def judge(
     Decay needs the whole interval of the difference, at `performance.confidence`, to lie beyond
     `performance.band` of the promise's size. Both sides are estimates, so their half-widths add in quadrature
     (square-and-add, Newcombe 1998, Statistics in Medicine 17: 873-890): a promise that is kept alarms in at
-    most about (1 - confidence) / 2 of the windows, usually in far fewer, also when its holdout was small.
+    most about (1 - confidence) / 2 of the windows, usually in far fewer, also when its holdout was small and
+    lucky.
 
     Rows whose label is not known yet are left out; zero rows, one class or a NaN prediction are `undecided`.
     Up to `contract.max_bad_share` labels of classes the champion never saw are left out too.

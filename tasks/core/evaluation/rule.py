@@ -18,7 +18,6 @@ _TODO = {
     "value": "the metric and the money disagree: check gate.value, or choose another metric",
 }
 _GUESS = "a guess without features (no champion yet)"
-SIMPLER = "a simpler model is better"
 _ON_DOUBT: dict[str, Outcome] = {"ask": "ask", "keep": "keep", "tell": "promote"}
 
 
@@ -96,20 +95,6 @@ def _against_guess(gate: Gate, found: Comparison) -> tuple[Outcome, str]:
 def simpler_of(baselines: tuple[BaselineResult, ...]) -> tuple[BaselineResult, ...]:
     """Return the models that cost nothing and are shown to be better than the challenger."""
     return tuple(base for base in baselines if base.high < 0)
-
-
-def simpler_words(base: BaselineResult) -> str:
-    """Return that a model which costs nothing is better, beginning with words that others look for.
-
-    Example:
-        >>> words = simpler_words(BaselineResult("linear", 0.83, -0.03, -0.05, -0.01, "worse"))
-        >>> words
-        'a simpler model is better: linear scores 0.83, difference -0.03 (-0.05 to -0.01)'
-        >>> words.startswith(SIMPLER)
-        True
-    """
-    gap = f"{base.difference:.4g} ({base.low:.4g} to {base.high:.4g})"
-    return f"{SIMPLER}: {base.name} scores {base.score:.4g}, difference {gap}"
 
 
 def weighed(
@@ -194,7 +179,8 @@ def _flaws(
     if evidence.champion is None:
         return reasons
     for base in baselines:
-        if base.name == "dummy" and base.outcome == "worse":
+        # A champion that does no better than the guess either is no reason to keep it.
+        if base.name == "dummy" and base.outcome == "worse" and found.theirs.value > base.score:
             reasons.append(f"{metric} {found.mine.value:.4g} is no better than a guess, {base.score:.4g}")
     return reasons
 

@@ -10,6 +10,8 @@ Outcome = Literal["promote", "ask", "keep", "undecided", "refuse"]
 Verdict = Literal["ok", "worse", "undecided"]
 
 NAN = float("nan")
+SIMPLER = "a simpler model is better"
+"""How a reason begins that names a baseline which is shown to be better; boards look for it."""
 
 
 @dataclass(frozen=True)
@@ -160,3 +162,17 @@ class GateDecision:
             "refuse": "no judgement possible",
         }
         return f"{words[self.outcome]}: {'; '.join(self.reasons)}"
+
+
+def simpler_words(base: BaselineResult) -> str:
+    """Return that a model which costs nothing is better, beginning with words that others look for.
+
+    Example:
+        >>> words = simpler_words(BaselineResult("linear", 0.83, -0.03, -0.05, -0.01, "worse"))
+        >>> words
+        'a simpler model is better: linear scores 0.83, difference -0.03 (-0.05 to -0.01)'
+        >>> words.startswith(SIMPLER)
+        True
+    """
+    gap = f"{base.difference:.4g} ({base.low:.4g} to {base.high:.4g})"
+    return f"{SIMPLER}: {base.name} scores {base.score:.4g}, difference {gap}"

@@ -55,9 +55,11 @@ class ChampionRef:
 class Manifest:
     """Everything known about a version without opening its files.
 
-    `files` maps file name to sha256. `cut` parts the rows the model was fitted on from the holdout, and
-    `train_window` holds both. `classes` are the labels in the order of the probabilities; None for a
-    regressor. `snapshot`, `code`, `decision`, `gate` and `training` are plain JSON records.
+    `files` maps file name to sha256. Every row the model was fitted on is older than `cut`: what is newer in
+    `train_window` was kept for the comparison, nothing after a refit on all rows. Promise and gate are those
+    of the model that was judged, which `training["refit"]` names. `classes` are the labels in the order of
+    the probabilities; None for a regressor. `snapshot`, `code`, `decision`, `gate` and `training` are plain
+    JSON records.
     """
 
     model: str

@@ -18,20 +18,39 @@ Guess = Sequence[tuple[Any, float]]  # Any: labels may be of any type
 _QUANTILES = 1001  # our choice: a distribution known to a tenth of a percent, and still small
 
 
-def learn_guess(spec: ModelSpec, train: pd.DataFrame) -> tuple[tuple[Any, float], ...]:
-    """Return each class with its share of the training rows, or their mean and median."""
+def learn_guess(
+    spec: ModelSpec, train: pd.DataFrame, weights: NDArray[np.float64] | None = None
+) -> tuple[tuple[Any, float], ...]:
+    """Return each class with its share of the training rows by their weights, or their mean and median."""
     labels = labels_of(train, spec)
     if spec.task == "regression":
-        return (("mean", float(labels.mean())), ("median", float(np.median(labels))))
-    classes, counts = np.unique(labels, return_counts=True)
+        median = np.median(labels) if weights is None else _quantiles(labels, np.array([0.5]), weights)[0]
+        return (("mean", float(np.average(labels, weights=weights))), ("median", float(median)))
+    classes, codes = np.unique(labels, return_inverse=True)
+    counts = np.bincount(codes, weights=weights)
     return tuple(zip(classes.tolist(), (counts / counts.sum()).tolist(), strict=True))
 
 
-def label_quantiles(spec: ModelSpec, train: pd.DataFrame) -> tuple[float, ...]:
+def label_quantiles(
+    spec: ModelSpec, train: pd.DataFrame, weights: NDArray[np.float64] | None = None
+) -> tuple[float, ...]:
     """Return evenly spaced quantiles of a regression's training labels, lowest to highest; else none."""
     if spec.task != "regression":
         return ()
-    return tuple(np.quantile(labels_of(train, spec), np.linspace(0, 1, _QUANTILES)).tolist())
+    levels, labels = np.linspace(0, 1, _QUANTILES), labels_of(train, spec)
+    found = np.quantile(labels, levels) if weights is None else _quantiles(labels, levels, weights)
+    return tuple(found.tolist())
+
+
+def _quantiles(
+    labels: NDArray[Any], levels: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the least label at which the weights up to it reach each level of their sum."""
+    order = np.argsort(labels, kind="stable")
+    reached = np.cumsum(weights[order])
+    places = np.searchsorted(reached, levels * reached[-1], side="left")
+    chosen: NDArray[np.float64] = labels[order][np.minimum(places, len(labels) - 1)].astype(np.float64)
+    return chosen
 
 
 def guessed(spec: ModelSpec, guess: Guess, scored: Scored) -> Scored:

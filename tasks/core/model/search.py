@@ -12,6 +12,7 @@ from tasks.core.errors import TrainingError
 from tasks.core.evaluation.metrics import score
 from tasks.core.model.labels import labels_of
 from tasks.core.model.pipeline import build_pipeline, predict
+from tasks.core.model.weighting import fit_weighted, row_weights
 from tasks.core.spec import ModelSpec
 
 FOLDS = 3
@@ -23,7 +24,8 @@ def best_params(
     """Return the estimator's parameters with those of the grid at their best; of equal scores the first.
 
     Every fold is judged on rows newer than those it was fitted on, and entities of the judged rows are taken
-    out of the fitted ones. Without a grid the parameters of the spec come back at once.
+    out of the fitted ones. Fading weights are those that the fitted rows had when the judged ones began.
+    Without a grid the parameters of the spec come back at once.
 
     Args:
         spec: Names parameters, grid, metric and columns.
@@ -70,8 +72,12 @@ def _fold_scores(spec: ModelSpec, train: pd.DataFrame, threads: int, folds: int)
             fit_rows = fit_rows[~(fit_rows[group].notna() & fit_rows[group].isin(judged[group]))]
         if fit_rows.empty or (spec.task == "classification" and len(set(labels_of(fit_rows, spec))) < 2):
             continue
-        model = build_pipeline(spec, threads=threads).fit(
-            fit_rows[spec.features.all], labels_of(fit_rows, spec)
+        times = spec.source.timestamp
+        model = fit_weighted(
+            build_pipeline(spec, threads=threads),
+            fit_rows[spec.features.all],
+            labels_of(fit_rows, spec),
+            row_weights(fit_rows[times], spec, judged[times].min().to_pydatetime()),
         )
         said = predict(model, judged)
         value = score(

@@ -2,7 +2,7 @@
 
 The rules, in order; the first that applies names the cause:
 
-1. bad data blocks, and so does a suspected labelling fault: neither may cause a retraining;
+1. bad data blocks: it may not cause a retraining;
 2. no champion yet: train the first;
 3. decay: realised performance is beyond its band in M of the last N windows and in the newest: train, unless
    the champions' losses show that a fresh model would lose as much;
@@ -11,6 +11,9 @@ The rules, in order; the first that applies names the cause:
    age (or `retrain.every` is a calendar): train;
 6. `retrain.min_new_labels` labels have matured that no training has seen: train;
 7. otherwise skip, and say how far away a retraining is.
+
+A suspected labelling fault blocks the rows of its windows, not the loop: they are no evidence of decay and stay
+out of training. Where nothing else calls for a retraining the decision is to block, and a person is notified.
 
 Decay and drift bring forward what staleness would ask for later: with decay half the price of a retraining is
 enough. A promise that is broken while the debt is below that is a hard spell, which no retraining ends. Where
@@ -31,6 +34,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
+from tasks.core.policy.accumulation import acts_on
 from tasks.core.policy.evidence import CheckOutcome, Evidence, HarmOutcome, Outcome, recorded
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
@@ -43,7 +47,6 @@ __all__ = [
     "Guard",
     "Kind",
     "Outcome",
-    "bad_enough",
     "cause_of",
     "decide",
     "decision_id",
@@ -169,33 +172,31 @@ def cause_of(decision: str) -> str | None:
     return cause if ours else None
 
 
-def bad_enough(checks: tuple[CheckOutcome, ...], windows: tuple[int, int]) -> bool:
-    """Return whether M of the last N checks found drift and the newest did; `windows` is (M, N).
-
-    A check that could not tell is not bad, and it uses up its place among the last N.
-    """
-    most, of = windows
-    bad = [check.outcome == "drift" for check in checks[-of:]]
-    return bool(bad) and bad[-1] and sum(bad) >= most
-
-
 def _finding(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str]:
     """Return what the evidence calls for, guards aside: kind, cause and the reason in words."""
     if evidence.data_ok is False:
         return "BLOCK", "data", f"bad data: {evidence.data_reason or 'the contract does not hold'}"
-    if evidence.label_fault is not None:
-        return "BLOCK", "labels", f"suspected labelling fault: {evidence.label_fault or 'see the check'}"
     if not evidence.has_champion:
         return "TRAIN", "first", "no version serves yet"
-    found = _by_checks(evidence, spec) or _by_staleness(evidence) or _by_labels(evidence, spec)
-    return found or ("SKIP", "none", _calm(evidence, spec))
+    kind, cause, reason = (
+        _by_checks(evidence, spec)
+        or _by_staleness(evidence)
+        or _by_labels(evidence, spec)
+        or ("SKIP", "none", _calm(evidence, spec))
+    )
+    if evidence.label_fault is None:
+        return kind, cause, reason
+    fault = f"suspected labelling fault: {evidence.label_fault or 'see the check'}"
+    if kind == "TRAIN":
+        return kind, cause, f"{reason}; {fault}: its rows stay out of training"
+    return "BLOCK", "labels", fault
 
 
 def _by_checks(evidence: Evidence, spec: ModelSpec) -> tuple[Kind, Cause, str] | None:
     often = f"in {spec.drift.windows[0]} of {spec.drift.windows[1]} windows and the newest"
-    if bad_enough(evidence.performance, spec.drift.windows):
+    if acts_on(evidence.performance, spec.drift.windows, spec.drift.false_alarms):
         return _by_decay(evidence, f"performance beyond its band {often}{_why(evidence.performance)}")
-    if not bad_enough(evidence.drift, spec.drift.windows):
+    if not acts_on(evidence.drift, spec.drift.windows, spec.drift.false_alarms):
         return None
     found = f"inputs drifted {often}{_why(evidence.drift)}"
     newest = evidence.drift[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -18,7 +19,8 @@ class CheckOutcome:
     """What one check of one window concluded.
 
     `harm` is what a drift check estimates the drift to do, without labels, and `harm_reason` why; None where
-    nothing was estimated. It is a guess about inputs alone: it never makes an outcome better.
+    nothing was estimated. It is a guess about inputs alone: it never makes an outcome better. `strength` is
+    the check's evidence of drift, where 1 is just enough for `drift`; None where it has no magnitude.
     """
 
     window: Window
@@ -26,12 +28,15 @@ class CheckOutcome:
     reason: str = ""
     harm: HarmOutcome | None = None
     harm_reason: str = ""
+    strength: float | None = None
 
     def __post_init__(self) -> None:
         if self.outcome not in get_args(Outcome):
             raise ValueError(f"outcome {self.outcome!r} is none of {get_args(Outcome)}")
         if self.harm is not None and self.harm not in get_args(HarmOutcome):
             raise ValueError(f"harm {self.harm!r} is none of {get_args(HarmOutcome)}")
+        if self.strength is not None and not 0 <= self.strength < math.inf:
+            raise ValueError(f"strength {self.strength!r} is no number from 0 on")
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,11 @@ def recorded(evidence: Evidence) -> dict[str, object]:
     def moment(value: datetime | None) -> str | None:
         return None if value is None else value.isoformat()
 
-    def listed(checks: tuple[CheckOutcome, ...]) -> list[dict[str, str]]:
+    def listed(checks: tuple[CheckOutcome, ...]) -> list[dict[str, object]]:
         return [
             {"window": str(check.window), "outcome": check.outcome, "reason": check.reason}
             | ({"harm": check.harm, "harm_reason": check.harm_reason} if check.harm else {})
+            | ({} if check.strength is None else {"strength": check.strength})
             for check in checks
         ]
 

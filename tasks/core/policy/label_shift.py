@@ -11,7 +11,7 @@ from tasks.core.drift.counting.bins import Bins, Counts
 from tasks.core.drift.measures.base import Pair
 from tasks.core.drift.measures.jensen_shannon import JENSEN_SHANNON
 from tasks.core.drift.measures.psi import PSI
-from tasks.core.policy.label_fault import MIN_ROWS, Mix, homogeneity, side_by_side, suspect
+from tasks.core.policy.label_fault import MIN_ROWS, LabelSuspicion, Mix, homogeneity, side_by_side, suspect
 
 Branch = Literal["none", "fault", "population", "concept", "unexplained"]
 
@@ -62,6 +62,7 @@ def label_shift(
     inputs_moved: bool | None,
     fell: bool,
     alpha: float,
+    numbers: bool = False,
     against: str = "the labels of training",
 ) -> LabelShift:
     """Return how far the labels moved, and the branch that tells a labelling fault from drift.
@@ -73,6 +74,7 @@ def label_shift(
         inputs_moved: Whether any input did; None: not checked.
         fell: Whether the realised score lies below its limit.
         alpha: How often chance alone may make labels look moved.
+        numbers: Whether the labels are cells of numbers.
         against: What the reference is, in words.
 
     Example:
@@ -93,7 +95,7 @@ def label_shift(
     psi, distance = PSI.read(pair).value or 0.0, JENSEN_SHANNON.read(pair).value or 0.0
     variation = float(np.abs(now / m - before / n).sum() / 2)
     p_value = homogeneity(before, now) if len(before) > 1 else 1.0
-    fault = suspect(reference, current, bool(scores_moved), bool(inputs_moved))
+    fault = suspect(reference, current, scores_moved=scores_moved, inputs_moved=inputs_moved, numbers=numbers)
     outcome: Literal["ok", "warn", "drift"] = "drift" if fault else "ok"
     if not fault and p_value < alpha and psi >= WARN:
         outcome = "drift" if psi >= DRIFT else "warn"
@@ -103,16 +105,21 @@ def label_shift(
 
 
 def _branch(
-    moved: bool, fault: str | None, scores_moved: bool | None, inputs_moved: bool | None, *, fell: bool
+    moved: bool,
+    fault: LabelSuspicion | None,
+    scores_moved: bool | None,
+    inputs_moved: bool | None,
+    *,
+    fell: bool,
 ) -> tuple[Branch, str]:
     if fault:
-        return "fault", f"suspected labelling fault, {fault}"
+        return "fault", f"suspected labelling fault, {fault.reason}"
     if not moved:
         return "none", "no change that matters and is not chance"
     if scores_moved or inputs_moved:
         return "population", "the population moved, as inputs or scores did too"
-    if inputs_moved is None:
-        return "unexplained", "inputs were not checked, so neither fault nor drift can be told"
+    if inputs_moved is None or scores_moved is None:
+        return "unexplained", "inputs or scores could not be judged, so neither fault nor drift can be told"
     if fell:
         return "concept", "inputs and scores stayed and the score fell: perhaps concept drift"
     return "unexplained", "inputs and scores stayed, and the score holds"

@@ -14,15 +14,15 @@ from tasks.core.records.text import Ready, bullets, fenced, number, said, signed
 from tasks.core.spec import ModelSpec
 
 _WORDS = {
-    "ask": "better on the newest rows, but something speaks against it: a person decides",
-    "keep": "the champion stays: the challenger is not shown to be better",
+    "ask": "good enough on the newest rows, but something speaks against it: a person decides",
+    "keep": "the champion stays: the challenger is not good enough",
     "undecided": "the champion stays: not enough evidence",
     "refuse": "the champion stays: no judgement possible",
 }
 
-_BETTER = {
+_PASSED = {
     "auto": "the challenger becomes champion",
-    "manual": "the challenger is better and waits for a person",
+    "manual": "the challenger passed and waits for a person",
     "dry_run": "the challenger would become champion",
 }
 
@@ -49,7 +49,7 @@ class Compared(Protocol):
 def comparison_markdown(spec: ModelSpec, compared: Compared) -> str:
     """Return what the gate concluded, the difference drawn, both versions' metrics, and the slices."""
     gate = compared.decision
-    words = _BETTER[spec.gate.promotion] if gate.outcome == "promote" else _WORDS[gate.outcome]
+    words = _PASSED[spec.gate.promotion] if gate.outcome == "promote" else _WORDS[gate.outcome]
     lines = [title(spec, f"{gate.outcome}, {words}"), "", *bullets(gate.reasons), ""]
     lines += _drawn(spec, gate)
     lines += _metrics(spec, compared)

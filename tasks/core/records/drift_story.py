@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tasks.core.drift.profile import SCORE
 from tasks.core.drift.results import JOINT, DriftVerdict
 from tasks.core.drift.shape import worst_first
-from tasks.core.policy.decision import CheckOutcome, bad_enough
+from tasks.core.policy.accumulation import acts_on
+from tasks.core.policy.evidence import CheckOutcome
 from tasks.core.records.drift_rows import PastVerdict
 from tasks.core.records.drift_words import changes_of, inputs_of, told, when
 from tasks.core.records.text import number
@@ -136,7 +137,7 @@ def _next(
     seen = [CheckOutcome(one.window, one.outcome) for one in apart(past, window)]  # type: ignore[arg-type]  # checked when it is made
     last = (*seen, CheckOutcome(window, verdict.outcome))[-of:]
     count = sum(one.outcome == "drift" for one in last)
-    if bad_enough(last, spec.drift.windows):
+    if acts_on(last, spec.drift.windows, spec.drift.false_alarms):
         return (
             f"What happens next: {count} of the last {_count(len(last), 'window')} drifted, so the policy "
             "decides now whether to retrain; the decision stands on the run's page."

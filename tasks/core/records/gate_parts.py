@@ -10,9 +10,15 @@ from tasks.core.evaluation.verdicts import (
     GateDecision,
     GuardResult,
     ValueResult,
+    simpler_words,
 )
 from tasks.core.records.text import Ready, bullets, number, said, signed, table
 
+_RULES = {
+    "not_worse": "promoted unless it is shown to be worse",
+    "ahead": "promoted when its score is the better one",
+    "better": "promoted when it is shown to be better",
+}
 _MARKS = {"ok": "✓", "worse": "✗", "undecided": "?"}
 
 
@@ -32,7 +38,7 @@ def parts_markdown(gate: GateDecision) -> list[str]:
         ),
     ]
     lines = ["", *table(("", "also looked at", "found", "against"), checks)] if checks else []
-    notes = [*_evidence(gate), *_calibration(gate.calibration), *_value(gate.value)]
+    notes = [*_simpler(gate), *_evidence(gate), *_calibration(gate.calibration), *_value(gate.value)]
     return [*lines, *(["", *bullets(notes)] if notes else [])]
 
 
@@ -57,11 +63,23 @@ def _guard(one: GuardResult) -> tuple[object, ...]:
     return Ready(_MARKS[one.outcome]), name, number(one.value), f"limit {number(one.limit)}"
 
 
+def _simpler(gate: GateDecision) -> list[str]:
+    found = [base for base in gate.baselines if base.name in gate.simpler]
+    return [f"{simpler_words(base)}; ask what the estimator adds" for base in found]
+
+
 def _evidence(gate: GateDecision) -> list[str]:
     found = []
     if gate.method:
         sure = f", {gate.p_better:.1%} sure to be better" if math.isfinite(gate.p_better) else ""
         found.append(f"interval by {gate.method} at {gate.confidence:.0%}{sure}")
+    if gate.clusters is not None:
+        found.append(
+            f"{gate.clusters:,} clusters of rows, design effect {gate.design_effect:.2g}: "
+            f"{gate.rows:,} rows tell as much as {gate.rows / gate.design_effect:,.0f} independent ones"
+        )
+    if gate.rule:
+        found.append(f"rule {gate.rule}: {_RULES.get(gate.rule, gate.rule)}")
     if gate.mcnemar:
         one = gate.mcnemar
         found.append(

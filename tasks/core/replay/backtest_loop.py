@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +34,14 @@ from tasks.core.model.pipeline import Predictions, predict
 from tasks.core.model.second_opinion import combine
 from tasks.core.model.split import Split, split_rows
 from tasks.core.policy.decision import CheckOutcome, Decision, Evidence, decide, wanted_cause
-from tasks.core.policy.label_fault import suspect
+from tasks.core.policy.label_fault import (
+    LabelledWindow,
+    SuspectWindow,
+    suspect_windows,
+    windows_to_look_at,
+    without_suspects,
+    without_windows,
+)
 from tasks.core.policy.probation import judge_probation
 from tasks.core.policy.staleness import (
     Staleness,
@@ -48,6 +55,7 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 
 _MASK = b"backtest"  # nothing leaves the process, so any key will do
+_MEMORY = 200  # drift checks that are remembered, more than any rule looks back
 Asks = Literal["nobody", "everybody"]
 
 
@@ -153,6 +161,7 @@ class Loop:
     _trained: list[datetime] = field(default_factory=list)
     _failed: list[tuple[datetime, str]] = field(default_factory=list)
     _breaks: list[datetime] = field(default_factory=list)
+    _moves: list[tuple[Window, tuple[bool | None, bool | None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rule = self.rule or rule_of(self.history.spec)
@@ -183,8 +192,9 @@ class Loop:
         if decision.kind == "TRAIN":
             self._train(window.end, decision.cause)
         moved = self._drift_of(window, rows)
-        self._drift.append(CheckOutcome(window, moved.outcome, moved.reason))
-        decision = self._decide(window, window, moved)
+        self._drift.append(CheckOutcome(window, moved.outcome, moved.reason, strength=moved.strength))
+        self._moves = [*self._moves, (window, (moved.scores_moved, moved.inputs_moved))][-_MEMORY:]
+        decision = self._decide(window, window)
         if decision.kind == "TRAIN":
             self._train(window.end, decision.cause)
 
@@ -194,6 +204,11 @@ class Loop:
         """Score every champion on the newest labelled window; None where the newest has learnt some of it."""
         spec, rows = self.history.spec, self.history.rows(known)
         if self._now.learnt_until > known.start or rows.empty:
+            return None
+        if any(
+            suspect.window.start < known.end and known.start < suspect.window.end
+            for suspect in self._suspects(known, as_of)
+        ):
             return None
         newest = self._champions[-spec.serving.champions :] if spec.serving.champions else self._champions
         champions = {
@@ -237,27 +252,25 @@ class Loop:
 
     # What the policy decides.
 
-    def _decide(self, window: Window, about: Window, moved: drift.DriftVerdict | None = None) -> Decision:
-        evidence = self._evidence(window, about, moved)
+    def _decide(self, window: Window, about: Window) -> Decision:
+        evidence = self._evidence(window, about)
         decision = decide(replace(evidence, futile=self._futile(evidence)), self.history.spec)
         self.decisions.append(decision)
         return decision
 
-    def _evidence(self, window: Window, about: Window, moved: drift.DriftVerdict | None) -> Evidence:
+    def _evidence(self, window: Window, about: Window) -> Evidence:
         history, now = self.history, self._now
         known = self._log.window(window)
         last = self._trained[-1] if self._trained else self.begin
         fresh = history.known_until(window.end) - history.known_until(last)
-        labels = _counts(history, history.rows(known))
         self.staleness = self._estimate(window.end)
+        suspects = self._suspects(known, window.end)
         return Evidence(
             as_of=window.end,
             data_ok=True,
             drift=tuple(self._drift),
-            performance=tuple(self._performance),
-            label_fault=suspect(now.labels, labels, moved.score_drifted, bool(moved.drifted))
-            if moved
-            else None,
+            performance=without_suspects(self._performance, suspects),
+            label_fault=f"{suspects[-1].window}: {suspects[-1].reason}" if suspects else None,
             new_rows=len(history.rows(Window.ending(known.end, fresh))) if fresh else 0,
             last_training=last,
             retrainings=tuple(self._trained),
@@ -266,6 +279,32 @@ class Loop:
             judged_until=self.compared[-1].window.end if self.compared else None,
             window=about,
         )
+
+    def _suspects(self, known: Window, as_of: datetime) -> tuple[SuspectWindow, ...]:
+        """Return the windows whose labels are suspect; only labels of answered rows are counted, as live."""
+        history = self.history
+        spans = windows_to_look_at(known, history.spec, as_of)
+        return suspect_windows(
+            [LabelledWindow(span, self._labels(span, as_of), *self._moved_in(span)) for span in spans],
+            history.spec,
+            as_of,
+        )
+
+    def _labels(self, span: Window, as_of: datetime) -> Counter[Any]:
+        start, end = max(span.start, self.begin), min(span.end, self.history.known_until(as_of))
+        if start >= end:
+            return Counter()
+        return Counter(labels_of(self.history.rows(Window(start, end)), self.history.spec).tolist())
+
+    def _moved_in(self, span: Window) -> tuple[bool | None, bool | None]:
+        there = [
+            (window, flags)
+            for window, flags in self._moves
+            if window.start < span.end and span.start < window.end
+        ]
+        overlaps = [min(window.end, span.end) - max(window.start, span.start) for window, _ in there]
+        covered = sum(overlaps, timedelta(0)) >= span.length
+        return tuple(_moved([flags[place] for _, flags in there], covered) for place in (0, 1))  # type: ignore[return-value]
 
     def _estimate(self, as_of: datetime) -> Staleness:
         spec = self.history.spec
@@ -293,6 +332,8 @@ class Loop:
             self._breaks.append(as_of)
         end = history.known_until(as_of)
         rows = history.learnable(as_of, break_at=self._breaks[-1] if self._breaks else None)
+        suspects = self._suspects(self._log.window(Window.ending(as_of, spec.window.check)), as_of)
+        rows = without_windows(rows, spec.source.timestamp, [suspect.window for suspect in suspects])
         split = split_rows(rows, spec, end)
         judged = self._fit(split.train, split.cut)
         self._versions += 1
@@ -431,6 +472,13 @@ class _Log:
         """Return how many windows an answer may wait for its label, and be judged afterwards."""
         length, end = self._history.windows[0].length, self._history.windows[0].end
         return int((end - self._history.known_until(end)) / length) + 2
+
+
+def _moved(flags: list[bool | None], covered: bool) -> bool | None:
+    """Return whether something moved in a window: no only where checks of all of it say so."""
+    if any(flags):
+        return True
+    return None if None in flags or not covered else False
 
 
 def _outcome(window: Window, verdict: PerformanceVerdict) -> CheckOutcome:

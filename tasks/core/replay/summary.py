@@ -18,8 +18,9 @@ TRAINED = frozenset({"promoted", "kept", "refused", "waiting"})
 class WindowResult:
     """What happened in one served window.
 
-    `score` is the realised metric of the version that served, in scikit-learn's convention (higher is
-    better), None where it could not be told; `never_score` is that of the first model on the same rows.
+    `score` is the realised metric of what served, the version alone or its mean with `partner`, in
+    scikit-learn's convention (higher is better), None where it could not be told; `never_score` is that of
+    the first model on the same rows.
     `outcome` is how a launched retraining ended, "blocked" when the data was not fit to train on, "" when
     nothing was launched. `planted` names what a simulation put into this window, where the truth is known.
     """
@@ -41,6 +42,7 @@ class WindowResult:
     planted: str = ""
     planted_note: str = ""
     harmful: bool = False
+    partner: int | None = None
 
     @property
     def blocked(self) -> bool:
@@ -195,6 +197,7 @@ def _window_json(window: WindowResult) -> dict[str, Any]:  # Any: a JSON tree
         "rows": window.rows,
         "score": rounded(window.score),
         "version": window.version,
+        "partner": window.partner,
         "verdict": window.verdict,
         "decision": window.decision,
         "never_score": rounded(window.never_score),
