@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -15,8 +17,17 @@ from tasks.core.records.drift_calendar import MEANINGS, SYMBOLS, how_many
 from tasks.core.records.drift_page import DriftPage, drift_page, watched
 from tasks.core.records.drift_words import named, short_percent
 from tasks.core.records.text import number
-from tasks.core.replay.backtest_result import Backtest, backtest_sentence
-from tasks.core.replay.chart import Figure, backtest_figure, planted_spans, replay_figure
+from tasks.core.replay.advice import Advice
+from tasks.core.replay.advice_text import advice_details, advice_sentence, amount, interval_text, signed
+from tasks.core.replay.backtest_chart import (
+    compared_policies,
+    frontier_figure,
+    policy_marks,
+    scores_figure,
+    staleness_figure,
+)
+from tasks.core.replay.backtest_result import Backtest
+from tasks.core.replay.chart import Figure, planted_spans, replay_figure
 from tasks.core.replay.summary import Summary, shown
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
@@ -28,6 +39,7 @@ from tasks.store.engine import open_store
 from tasks.store.reports import keep_report
 from tasks.store.trends import feature_history, verdict_history
 
+_Value = TypeVar("_Value")
 TREND_WINDOWS = 60  # of the measures over time; our choice: what one line still shows
 
 
@@ -38,9 +50,9 @@ def publish_replay(summary: Summary, folder: Path) -> Path:
 
 
 @task(retries=0, timeout_seconds=120, cache_policy=NO_CACHE)
-def publish_backtest(result: Backtest, folder: Path) -> Path:
+def publish_backtest(result: Backtest, advice: Advice, folder: Path) -> Path:
     """Return the path of `backtest.html`, written with `backtest.json` into the folder."""
-    return write_backtest(result, folder / "backtest.html")
+    return write_backtest(result, advice, folder / "backtest.html")
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=300, cache_policy=NO_CACHE)
@@ -88,11 +100,31 @@ def write_report(summary: Summary, path: Path) -> Path:
     return path
 
 
-def write_backtest(result: Backtest, path: Path) -> Path:
+def write_backtest(result: Backtest, advice: Advice, path: Path) -> Path:
     """Return the path of the backtest's page, with `backtest.json` beside it."""
-    started, lead = time.monotonic(), backtest_sentence(result)
-    _page("backtest.html.j2", path, backtest_figure(result), result=result, lead=lead)
-    write_json(path.with_name("backtest.json"), result.to_json())
+    started, compared, more = time.monotonic(), compared_policies(result), dict[str, Figure]()
+    if compared:
+        more["scores"] = scores_figure(result, advice)
+    if result.staleness_curve:
+        more["staleness"] = staleness_figure(result)
+    _page(
+        "backtest.html.j2",
+        path,
+        frontier_figure(result, advice),
+        more=more,
+        result=result,
+        advice=advice,
+        lead=advice_sentence(advice),
+        details=advice_details(advice),
+        rows=list(zip(result.policies, advice.policies, strict=True)),
+        marks=policy_marks(result.policies),
+        compared=compared,
+        windows=list(_window_rows(result)),
+        amount=amount,
+        signed=signed,
+        interval=interval_text,
+    )
+    write_json(path.with_name("backtest.json"), {**result.to_json(), "advice": advice.to_json()})
     task_logger(__name__).info(
         "%s: backtest of %d policies in %.1f s: %s",
         result.model, len(result.policies), time.monotonic() - started, path.name,
@@ -113,12 +145,35 @@ def _drift_page(
     return drift_page(spec, verdict, window, past=past, history=history, version=version)
 
 
+def _window_rows(result: Backtest) -> Iterator[dict[str, object]]:
+    """Yield what served in each window of the loop, as a reader sees it; dashes where it was not run."""
+    loop = result.policy("loop")
+    for place in range(result.windows):
+        dated = len(result.starts) == result.windows
+        version = _at(loop.versions, place) if loop else None
+        partner = _at(loop.partners, place) if loop else None
+        debt = _at(loop.debts, place) if loop else None
+        yield {
+            "place": place,
+            "name": f"{result.starts[place]:%Y-%m-%d}" if dated else f"window {place + 1}",
+            "version": "–" if version is None else f"v{version}",
+            "partner": "–" if partner is None else f"v{partner}",
+            "debt": "–" if debt is None else f"{debt:.3f}",
+        }
+
+
+def _at(values: Sequence[_Value], place: int) -> _Value | None:
+    return values[place] if place < len(values) else None
+
+
 def _stamp(window: Window) -> str:
     return f"{window.start:%Y%m%dT%H%M%S}Z_{window.end:%Y%m%dT%H%M%S}Z"
 
 
-def _page(template: str, path: Path, figure: Figure, **values: object) -> None:
-    write_page(template, path, figure, filters={"shown": shown}, span=_span, **values)
+def _page(
+    template: str, path: Path, figure: Figure, *, more: dict[str, Figure] | None = None, **values: object
+) -> None:
+    write_page(template, path, figure, more=more, filters={"shown": shown}, span=_span, **values)
 
 
 def _span(start: datetime, end: datetime) -> str:

@@ -18,10 +18,14 @@ def write_page(
     path: Path,
     figure: Mapping[str, Any],  # Any: a figure is a JSON tree
     *,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
     filters: Mapping[str, Callable[..., str]] | None = None,
     **values: object,
 ) -> Path:
-    """Return the path of the page just written, whole or not at all; every value on it is escaped."""
+    """Return the path of the page just written, whole or not at all; every value on it is escaped.
+
+    `figure` is drawn in the element with the id chart, those of `more` in the elements named by their keys.
+    """
     from plotly.offline import get_plotlyjs
 
     pages = jinja2.Environment(
@@ -31,7 +35,9 @@ def write_page(
     # Our own style sheet and plotly's script; everything else on the page is escaped.
     css = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))  # noqa: S704
     script = Markup(get_plotlyjs())  # noqa: S704
-    page = pages.get_template(template).render(figure=figure, css=css, plotly=script, **values)
+    page = pages.get_template(template).render(
+        figure=figure, more=more or {}, css=css, plotly=script, **values
+    )
     return write_whole(path, page)
 
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tasks.core.replay.advice import Advice
+from tasks.core.replay.advice_text import advice_details, advice_sentence, amount, signed
 from tasks.core.replay.backtest_result import Backtest
 from tasks.core.replay.summary import Summary, WindowResult, shown
 from tasks.core.spec import ModelSpec
@@ -91,19 +93,33 @@ class Stageplay:
         self._console.print(f"report: {folder / 'report.html'}\nsummary: {folder / 'summary.json'}")
 
 
-def show_backtest(result: Backtest, folder: Path) -> None:
-    """Print what each policy held and spent, and where the chart is."""
+def show_backtest(result: Backtest, advice: Advice, folder: Path) -> None:
+    """Print what each policy held and cost, what is advised, and where the charts are."""
     title = f"{result.model}: mean {result.metric} over the same {result.windows} windows"
     table = Table(title=title, box=SIMPLE)
-    for name in ("policy", "mean score", "retrainings", "seconds of fitting"):
+    columns = ("policy", "score", "from calendars", "retrainings", "promotions", "fits", "seconds", "best")
+    for name in columns:
         table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
-    for policy in result.policies:
+    for policy, held in zip(result.policies, advice.policies, strict=True):
+        scale = abs(policy.mean_score or 0.0)
         table.add_row(
-            policy.name, shown(policy.mean_score), str(policy.retrainings), f"{policy.fit_seconds:.1f}"
+            f"[bold]{policy.name}[/]" if policy.name == advice.advised else policy.name,
+            amount(policy.mean_score, scale),
+            signed(held.above.value, scale),
+            str(policy.retrainings),
+            str(policy.promotions),
+            str(policy.fits),
+            f"{policy.fit_seconds:.1f}",
+            "–" if held.best_share is None else f"{held.best_share:.0%}",
         )
     console = _wide_console()
     console.print(table)
-    console.print(f"chart: {folder / 'backtest.html'}\nfigures: {folder / 'backtest.json'}")
+    console.print(advice_sentence(advice))
+    for sentence in advice_details(advice):
+        console.print(f"[dim]{sentence}[/]")
+    if advice.settings:
+        console.print(f"\n{advice.yaml()}", markup=False)
+    console.print(f"charts: {folder / 'backtest.html'}\nfigures: {folder / 'backtest.json'}")
 
 
 def _wide_console() -> Console:

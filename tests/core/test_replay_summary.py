@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core.replay.backtest_result import Backtest, PolicyResult, above_the_line, backtest_sentence
-from tasks.core.replay.chart import LANES, backtest_figure, planted_spans, replay_figure, version_spans
+from tasks.core.replay.chart import LANES, planted_spans, replay_figure, version_spans
 from tasks.core.replay.summary import Summary, WindowResult
 
 START = datetime(2025, 3, 3, tzinfo=UTC)
@@ -135,48 +134,3 @@ def test_versions_and_planted_trouble_span_their_unbroken_windows() -> None:
 
 def test_a_window_served_by_nothing_has_no_version_on_the_axis() -> None:
     assert list(version_spans([window(0, version=None)])) == []
-
-
-def result() -> Backtest:
-    return Backtest(
-        "elec2",
-        "accuracy",
-        100,
-        (
-            PolicyResult("never", 0.6, 0, 0.4),
-            PolicyResult("every window", 0.8, 100, 40.0),
-            PolicyResult("loop", 0.75, 25, 10.123),
-        ),
-    )
-
-
-def test_a_backtest_says_how_far_the_loop_lies_above_the_line() -> None:
-    assert backtest_sentence(result()) == (
-        "The same 100 windows of elec2 under 3 retraining policies. "
-        "The loop held a mean accuracy of 0.750 with "
-        "25 retrainings, 0.100 above the line from never to every window."
-    )
-    never, always, _ = result().policies
-    assert above_the_line(PolicyResult("loop", 0.6, 50, 1.0), never, always) == pytest.approx(-0.1)
-    assert above_the_line(PolicyResult("loop", None, 50, 1.0), never, always) is None
-    assert above_the_line(never, never, never) is None
-
-
-def test_backtest_json_has_exactly_the_agreed_keys() -> None:
-    assert result().to_json() == {
-        "metric": "accuracy",
-        "policies": [
-            {"name": "never", "mean_score": 0.6, "retrainings": 0, "fit_seconds": 0.4},
-            {"name": "every window", "mean_score": 0.8, "retrainings": 100, "fit_seconds": 40.0},
-            {"name": "loop", "mean_score": 0.75, "retrainings": 25, "fit_seconds": 10.12},
-        ],
-    }
-
-
-def test_the_backtest_picture_has_a_point_per_policy_and_one_line() -> None:
-    data = backtest_figure(result())["data"]
-    assert data[0]["x"] == [0, 100]
-    assert {(t["text"][0], t["x"][0], t["y"][0]) for t in data[1:]} == {
-        ("never", 0, 0.6), ("loop", 25, 0.75), ("every window", 100, 0.8),
-    }  # fmt: skip
-    assert len(backtest_figure(Backtest("m", "r2", 1, (PolicyResult("never", None, 0, 0.1),)))["data"]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,8 +13,13 @@ from typing import Any
 import pytest
 
 from tasks import reports
+from tasks.core.replay.advice import advise
+from tasks.core.replay.advice_text import advice_sentence
 from tasks.core.replay.backtest_result import Backtest, PolicyResult
 from tasks.core.replay.summary import Summary, WindowResult
+from tasks.replay.show import show_backtest
+from tests.backtests import made_backtest
+from tests.make import make_spec
 
 START = datetime(2025, 12, 22, tzinfo=UTC)
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -115,12 +121,59 @@ def _disk_full(*_: object) -> None:
     raise OSError("disk full")
 
 
-def test_the_backtest_page_and_json_name_every_policy(tmp_path: Path) -> None:
+def backtest_page(tmp_path: Path, result: Backtest) -> tuple[Page, str, dict[str, Any]]:
+    advice = advise(result, make_spec(metric="accuracy"))
+    path = reports.publish_backtest.fn(result, advice, tmp_path)
+    content = path.read_text("utf-8")
+    return Page(content), content, json.loads((tmp_path / "backtest.json").read_text())
+
+
+def test_the_backtest_page_and_json_say_what_is_advised_and_name_every_policy(tmp_path: Path) -> None:
+    result = made_backtest()
+    page, content, figures = backtest_page(tmp_path, result)
+    text = " ".join(page.text.split())
+    assert page.loads == ["data:,"]
+    assert advice_sentence(advise(result, make_spec(metric="accuracy"))) in text
+    assert "retrain: {price: 0.4}" in text
+    assert all(policy.name in text for policy in result.policies)
+    assert [policy["name"] for policy in figures["policies"]] == [policy.name for policy in result.policies]
+    assert figures["policies"][4]["mean_score"] == 0.75
+    assert figures["advice"]["advised"] == "loop"
+    drawn = re.findall(r'show\("([a-z]+)", (\{.*\})\);\n', content)
+    assert [name for name, _ in drawn] == ["scores", "staleness"]
+    scores = json.loads(drawn[0][1])["data"]
+    assert [trace["name"] for trace in scores[:3]] == ["never", "every 4 windows", "loop"]
+    assert all(f'id="{name}"' in content for name in ("chart", "scores", "staleness"))
+
+
+def test_a_backtest_without_scores_per_window_still_has_a_page(tmp_path: Path) -> None:
     policies = (PolicyResult("never", 0.6, 0, 0.4), PolicyResult("loop", 0.7, 9, 3.0))
-    path = reports.publish_backtest.fn(Backtest("elec2", "accuracy", 10, policies), tmp_path)
-    text = Page(path.read_text("utf-8")).text
-    assert "The loop held a mean accuracy of 0.700 with 9 retrainings" in text
-    assert [p["name"] for p in json.loads((tmp_path / "backtest.json").read_text())["policies"]] == [
-        "never",
-        "loop",
-    ]
+    page, content, figures = backtest_page(tmp_path, Backtest("elec2", "accuracy", 10, policies))
+    assert "it held a mean accuracy of 0.700 with 9 retrainings" in " ".join(page.text.split())
+    assert 'show("' not in content.replace('show("chart"', "")
+    assert figures["staleness_curve"] == []
+
+
+def test_nothing_in_a_backtest_can_become_markup_or_script(tmp_path: Path) -> None:
+    result = replace(made_backtest(), model=HOSTILE, metric=HOSTILE)
+    page, _, _ = backtest_page(tmp_path, result)
+    assert (page.scripts, page.images) == (2, 0)
+    assert HOSTILE in page.text
+
+
+@pytest.mark.parametrize("windows", [1, 3, 84])
+def test_the_terminal_shows_every_policy_and_the_block_to_copy(
+    windows: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, spec = made_backtest(windows=windows), make_spec(metric="accuracy")
+    advice = advise(result, spec)
+    show_backtest(result, advice, Path("there"))
+    text = capsys.readouterr().out
+    for policy in result.policies:
+        (line,) = [row.split() for row in text.splitlines() if row.strip().startswith(f"{policy.name}  ")]
+        held = line[len(policy.name.split()) :]
+        assert held[0] == f"{policy.mean_score:.3f}"
+        assert held[2:5] == [str(policy.retrainings), str(policy.promotions), str(policy.fits)]
+    assert advice.yaml() in text
+    assert advice_sentence(advice) in text
+    assert str(Path("there") / "backtest.json") in text

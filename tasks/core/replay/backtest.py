@@ -163,7 +163,8 @@ def run_policies(
         if isinstance(policy, Loop):
             loops.append(policy)
     curve = _staleness_curve(loops[0]) if loops else ()
-    return Backtest(spec.name, spec.metric, len(history.windows), tuple(results), curve)
+    starts = tuple(window.start for window in history.windows)
+    return Backtest(spec.name, spec.metric, len(starts), tuple(results), curve, starts)
 
 
 def _run(

@@ -1,21 +1,31 @@
-"""What a backtest came to: the score each retraining policy held and the retrainings it spent."""
+"""What a backtest came to: the score each retraining policy held and the retrainings it took."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from tasks.core.replay.summary import plural, rounded, shown
+from tasks.core.replay.summary import rounded
 
 
 @dataclass(frozen=True)
 class PolicyResult:
     """One policy over the history.
 
-    `retrainings` are those after the first model, whatever the gate said of them; `fits` are the models that
-    were fitted, the first among them, and `fit_seconds` their time. Per window: the score, the version that
-    served, its partner and, of a loop, the staleness debt after it.
+    Attributes:
+        name: never, every window, every <k> windows, on decay, loop, or a variant of the loop.
+        mean_score: Mean over the windows that have a score; None when none has.
+        retrainings: Retrainings after the first fit, whatever the gate made of them.
+        fit_seconds: Time in fits.
+        scores: Score of each window; None where it could not be told.
+        promotions: Retrainings that led to a version which served.
+        fits: Fits in all, the first one included.
+        versions: Number of the version that served in each window.
+        partners: Version that answered with half the vote beside it; None where it answered alone.
+        debts: Staleness debt at the end of each window but the last, in windows of a fresh model's loss (loop
+            only).
+        money: Worth in money of each window's answers, where `gate.value` says what answers are worth.
     """
 
     name: str
@@ -28,66 +38,54 @@ class PolicyResult:
     versions: tuple[int, ...] = ()
     partners: tuple[int | None, ...] = ()
     debts: tuple[float, ...] = ()
+    money: tuple[float | None, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:  # Any: a JSON tree
+        """Return this policy's part of `backtest.json`."""
+        return {
+            "name": self.name,
+            "mean_score": rounded(self.mean_score),
+            "retrainings": self.retrainings,
+            "fit_seconds": round(self.fit_seconds, 2),
+            "promotions": self.promotions,
+            "fits": self.fits,
+            "scores": [rounded(score) for score in self.scores],
+            "versions": list(self.versions),
+            "partners": list(self.partners),
+            "debts": [rounded(debt) for debt in self.debts],
+            "money": [rounded(amount) for amount in self.money],
+        }
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """The policies over one history of `windows` windows, scored by `metric` (higher is better)."""
+    """The policies over one history of `windows` windows, scored by `metric` (higher is better).
+
+    `staleness_curve` has one entry per age: the age of a model in windows (1: it had learnt everything before
+    the window), its mean loss as a multiple of the newest version's on the same rows (1.05: five percent
+    more), and the number of windows this rests on. `starts` are the starts of the windows.
+    """
 
     model: str
     metric: str
     windows: int
     policies: tuple[PolicyResult, ...]
     staleness_curve: tuple[tuple[int, float, int], ...] = ()
-    """Age in windows, mean loss relative to a fresh model's, and the windows that rests on."""
+    starts: tuple[datetime, ...] = ()
+
+    def policy(self, name: str) -> PolicyResult | None:
+        """Return the policy of this name; None when it was not run."""
+        return next((policy for policy in self.policies if policy.name == name), None)
 
     def to_json(self) -> dict[str, Any]:  # Any: a JSON tree
         """Return the content of `backtest.json`."""
         return {
             "metric": self.metric,
-            "policies": [
-                {
-                    "name": policy.name,
-                    "mean_score": rounded(policy.mean_score),
-                    "retrainings": policy.retrainings,
-                    "fit_seconds": round(policy.fit_seconds, 2),
-                }
-                for policy in self.policies
+            "policies": [policy.to_json() for policy in self.policies],
+            "windows": self.windows,
+            "starts": [start.isoformat() for start in self.starts],
+            "staleness_curve": [
+                {"age_windows": age, "relative_loss": rounded(loss), "windows": windows}
+                for age, loss, windows in self.staleness_curve
             ],
         }
-
-
-def above_the_line(result: PolicyResult, never: PolicyResult, always: PolicyResult) -> float | None:
-    """Return how far the policy's score lies above the straight line from never to always retraining.
-
-    The line is what one gets by retraining in a random share of the windows; None when a score is unknown
-    or the two ends spent the same number of retrainings.
-
-    Example:
-        >>> never, always = PolicyResult("never", 0.6, 0, 0.0), PolicyResult("every", 0.8, 100, 9.0)
-        >>> round(above_the_line(PolicyResult("loop", 0.75, 50, 4.0), never, always), 3)
-        0.05
-    """
-    known: Sequence[float | None] = (result.mean_score, never.mean_score, always.mean_score)
-    spent = always.retrainings - never.retrainings
-    if any(score is None for score in known) or spent == 0:
-        return None
-    score, low, high = (float(value) for value in known if value is not None)
-    return score - (low + (high - low) * (result.retrainings - never.retrainings) / spent)
-
-
-def backtest_sentence(result: Backtest) -> str:
-    """Return what the backtest shows in a sentence or two."""
-    by_name = {policy.name: policy for policy in result.policies}
-    windows = plural(result.windows, "window")
-    told = f"The same {windows} of {result.model} under {len(by_name)} retraining policies."
-    loop, spent = by_name.get("loop"), sorted(result.policies, key=lambda policy: policy.retrainings)
-    if loop is None or len(spent) < 2:
-        return told
-    retrainings = plural(loop.retrainings, "retraining")
-    told += f" The loop held a mean {result.metric} of {shown(loop.mean_score)} with {retrainings}"
-    gain = above_the_line(loop, spent[0], spent[-1])
-    if gain is None:
-        return told + "."
-    side = "above" if gain >= 0 else "below"
-    return f"{told}, {abs(gain):.3f} {side} the line from {spent[0].name} to {spent[-1].name}."

@@ -1,4 +1,4 @@
-"""Charts of a replay and of a backtest, as plain plotly figures: data and layout that JSON can hold.
+"""Charts of a replay, as plain plotly figures: data and layout that JSON can hold.
 
 Built by hand instead of with plotly's classes, so that the rules of the picture are pure and cheap to test.
 """
@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from tasks.core.replay.backtest_result import Backtest, PolicyResult
-from tasks.core.replay.summary import Summary, WindowResult, plural, rounded, shown
+from tasks.core.replay.summary import Summary, WindowResult, rounded, shown
 
 Figure = dict[str, Any]  # Any: plotly's own JSON
 
@@ -46,11 +45,11 @@ def replay_figure(summary: Summary) -> Figure:
         _line("the loop", middles, [w.score for w in windows], LOOP, dash="solid", text=hover),
         *_lanes(windows),
     ]
-    layout = _layout() | {
-        "xaxis": _axis() | {"anchor": "free", "position": 0, "type": "date", "showgrid": False},
-        "yaxis": _axis()
+    layout = base_layout() | {
+        "xaxis": base_axis() | {"anchor": "free", "position": 0, "type": "date", "showgrid": False},
+        "yaxis": base_axis()
         | {"domain": [0.38, 1], "title": {"text": summary.metric, "standoff": 6}, "range": _range(windows)},
-        "yaxis2": _axis()
+        "yaxis2": base_axis()
         | {
             "domain": [0.07, 0.33],
             "range": [-0.6, len(LANES) - 0.4],
@@ -63,50 +62,6 @@ def replay_figure(summary: Summary) -> Figure:
         "annotations": [*_planted_labels(windows), *_version_labels(windows)],
     }
     return {"data": data, "layout": layout}
-
-
-def backtest_figure(result: Backtest) -> Figure:
-    """Return score held against retrainings spent, with the line from never to always retraining."""
-    points = sorted(result.policies, key=lambda policy: policy.retrainings)
-    most = max((policy.retrainings for policy in points), default=0) or 1
-    data: list[Figure] = []
-    if len(points) > 1:
-        ends = [points[0], points[-1]]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": [p.retrainings for p in ends],
-                "y": [rounded(p.mean_score) for p in ends],
-                "line": {"color": NEVER, "dash": "dot", "width": 1.5},
-                "hoverinfo": "skip",
-                "showlegend": False,
-            }
-        )
-    data += [_policy_point(policy) for policy in points]
-    layout = _layout() | {
-        "xaxis": _axis() | {"title": {"text": "retrainings"}, "range": [-0.04 * most, 1.06 * most]},
-        "yaxis": _axis() | {"title": {"text": f"mean {result.metric} per window", "standoff": 6}},
-    }
-    return {"data": data, "layout": layout}
-
-
-def _policy_point(policy: PolicyResult) -> Figure:
-    is_loop = policy.name == "loop"
-    spent = f"{policy.name}: {shown(policy.mean_score)} with {plural(policy.retrainings, 'retraining')}"
-    return {
-        "type": "scatter",
-        "mode": "markers+text",
-        "x": [policy.retrainings],
-        "y": [rounded(policy.mean_score)],
-        "text": [policy.name],
-        "textposition": "bottom center" if is_loop else "top center",
-        "cliponaxis": False,
-        "textfont": {"color": LOOP if is_loop else INK, "size": 13 if is_loop else 12},
-        "marker": {"size": 15 if is_loop else 10, "color": LOOP if is_loop else SOFT},
-        "hovertemplate": spent + "<extra></extra>",
-        "showlegend": False,
-    }
 
 
 def version_spans(windows: Sequence[WindowResult]) -> Iterator[tuple[int, WindowResult, WindowResult]]:
@@ -125,7 +80,8 @@ def planted_spans(windows: Sequence[WindowResult]) -> Iterator[tuple[WindowResul
             yield members[0], members[-1]
 
 
-def _layout() -> Figure:
+def base_layout() -> Figure:
+    """Return what every chart of this project shares: fonts, margins, legend."""
     return {
         "font": {"family": FONT, "size": 12, "color": INK},
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -137,7 +93,8 @@ def _layout() -> Figure:
     }
 
 
-def _axis() -> Figure:
+def base_axis() -> Figure:
+    """Return what every axis shares."""
     return {
         "gridcolor": GRID,
         "zeroline": False,
