@@ -21,12 +21,12 @@ from tasks.core.window import Window, utc
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import checks, evidence, ledger
+from tasks.store.agreed import copy_as_served
 from tasks.store.dataset_parts import check_part, parts_of
 from tasks.store.engine import open_store
 from tasks.store.labels import matured
 from tasks.store.models import load_model, own_types
 from tasks.versions.partner import set_partner
-from tasks.versions.probe import copy_as_served
 
 ACTOR = "second opinion"
 _STEP: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 5, "cache_policy": NO_CACHE}
