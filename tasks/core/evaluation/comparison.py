@@ -124,7 +124,7 @@ def compare_champions(
         at=as_of,
         champion=newest,
         losses=tuple(
-            VersionLoss(number, loss, (window.end - unseen[number].learnt_until) / window.length)
+            VersionLoss(number, loss, (window.start - unseen[number].learnt_until) / window.length)
             for number, loss in sorted(opinion.losses.items())
         ),
         money=money_loss(scored[newest], values) if values else None,

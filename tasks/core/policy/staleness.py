@@ -27,6 +27,9 @@ from tasks.core.window import Window, parse_duration, utc
 
 MEMORY = 20
 """Training windows of history that are looked at; older ones would count less than a thousandth."""
+FRESH = 0.5
+"""Age in windows below which a model owes nothing: it has learnt all that there was, so what it loses is what
+a fresh model loses, however hard the window was."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class StalenessRule:
 class VersionLoss:
     """What one champion lost on one window.
 
-    `age` is in windows, from the end of what it learnt to the end of the window: 1 for a fresh model.
+    `age` is in windows, from the end of what it learnt to the start of the window: 0 for a fresh model.
     """
 
     version: int
@@ -229,7 +232,7 @@ def _accumulate(
         slope = max(0.0, (products + weight * start) / (squares + weight))
         level = _level(history[max(0, place + 1 - _level_windows(rule)) : place + 1], slope)
         champion = _of_champion(judged)
-        if champion is None or not level > 0:
+        if champion is None or not level > 0 or champion.age < FRESH:
             continue
         surprise = champion.loss / level - 1
         debt = max(0.0, debt + rule.belief * slope * champion.age + (1 - rule.belief) * surprise)
