@@ -1,4 +1,4 @@
-"""Rollback: an earlier version serves again, after it was loaded and has answered its golden rows."""
+"""Rollback: what served before serves again, after it was loaded and has answered its golden rows."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ def rollback(
 
     Args:
         spec: The model, as written under `definitions.models`.
-        to_version: Which version; default: the last that served before the present one and was
-            not itself rolled back.
+        to_version: Which version, alone; default: what served before the last move, so that a second
+            opinion that came or left last is undone first, and else the last version that served before
+            the present one and was not itself rolled back.
         before_commit: Instead of a version: the last that served and was made before this commit of the
             project, because that commit was a mistake.
         reason: Why; kept in the ledger. Needed unless it is a dry run.
@@ -68,7 +69,7 @@ def rollback(
         dry_run=dry_run,
     )
     ended = only_planned(plan) if dry_run else roll_back(spec, plan, actor=actor, reason=reason, as_of=moment)
-    if not dry_run and ended.version is not None:
+    if ended.has_moved_champion:
         announce_promotion(
             spec,
             version=ended.version,

@@ -1,4 +1,4 @@
-"""Going back to a version that served before: planned and probed first, moved only by request."""
+"""Going back to what served before, one version or two: planned and probed first, moved only by request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from tasks.core.errors import PromotionRefused, SpecError
-from tasks.core.policy.approval import check_not_backdated, check_signed, rollback_id
+from tasks.core.policy.approval import check_not_backdated, check_signed, is_by_hand, rollback_id
+from tasks.core.policy.partners import (
+    MOVES,
+    PARTNERED,
+    earlier_partners,
+    pair_after,
+    pair_text,
+    partner_rollback_id,
+)
 from tasks.core.policy.served import SERVING, served_before
 from tasks.core.records.text import number as number_shown
 from tasks.core.spec import ModelSpec
@@ -27,6 +35,7 @@ from tasks.store.models import own_types
 from tasks.store.version import Version
 from tasks.versions.champion import agreed_champion
 from tasks.versions.move import again_unless_refused, move
+from tasks.versions.partner import set_partner, try_partner
 from tasks.versions.probe import probe
 
 PAUSE = timedelta(minutes=10)
@@ -39,7 +48,9 @@ class RollbackPlan:
     """What a rollback would change: the target has been loaded and has answered its golden rows.
 
     `done` is the ledger's row where the same words of the same person have just been carried out. `target`
-    is None in a dry run that found nothing to go back to, and `why_not` says why.
+    is None in a dry run that found nothing to go back to, and `why_not` says why. Where only what answers
+    beside the champion would change, `undoes_partner` is set, the target is the champion, and `from_partner`
+    and `to_partner` (None: nobody) are what stands there now and what would.
     """
 
     model: str
@@ -50,11 +61,18 @@ class RollbackPlan:
     promise: str = ""
     done: ledger.LedgerRow | None = None
     why_not: str = ""
+    undoes_partner: bool = False
+    from_partner: int | None = None
+    to_partner: int | None = None
 
     def sentence(self) -> str:
         """Return what would change as one line."""
         if self.target is None:
             return self.why_not
+        if self.undoes_partner:
+            alone = " alone" if self.to_partner is None else ""
+            now = pair_text(self.from_version, self.from_partner)
+            return f"{pair_text(self.target.number, self.to_partner)}{alone} would answer instead of {now}"
         until = f", which served until {self.served_until:%Y-%m-%d %H:%M}Z" if self.served_until else ""
         return (
             f"version {self.target.number} would serve instead of version {self.from_version}{until}; "
@@ -74,12 +92,20 @@ class RolledBack:
     attempt: str
     actor: str = ""
     digest: str = ""
+    from_partner: int | None = None
+    partner: int | None = None
+
+    @property
+    def has_moved_champion(self) -> bool:
+        """Whether another version serves since; else only what answers beside it changed, or nothing."""
+        return self.action == "rolled back" and self.version not in (None, self.from_version)
 
     def sentence(self) -> str:
         """Return the end as one line."""
         if self.action == "dry run":
             return f"dry run, nothing was changed: {self.why}"
-        return f"rolled back from version {self.from_version} to version {self.version}: {self.why}"
+        before, now = pair_text(self.from_version, self.from_partner), pair_text(self.version, self.partner)
+        return f"rolled back from {before} to {now}: {self.why}"
 
     def state(self) -> State[Any]:
         """Return a completed state whose name says what happened."""
@@ -108,8 +134,9 @@ def plan_rollback(
 
     Args:
         spec: the model.
-        to_version: what shall serve; None is the last version that served before the present one and was
-            not rolled back from.
+        to_version: what shall serve, alone; None is the state before the last move: the champion alone or
+            with an earlier partner where a partner came or left last, else the last version that served
+            before the present one and was not rolled back from.
         as_of: the moment it would count as done; not before the newest row of the ledger.
         actor: who wants it.
         reason: why. The same words of the same person within ten minutes are one rollback, not two.
@@ -164,15 +191,22 @@ def _planned(
             "no champion", "a version that serves", "run the retrain flow first", model=name
         )
     last = next(row for row in reversed(rows) if row.action in SERVING)
-    just = last.action == "rolled_back" and utc(as_of) < utc(last.at) + PAUSE
-    said = not dry_run and last.evidence.get("asked") == wish.asked
+    just = _made_just_now(rows, last, as_of)
+    said = just is not None and not dry_run and just.evidence.get("asked") == wish.asked
     if just and said and wish.to_version in {None, serving.number}:
-        return RollbackPlan(name, last.from_version, serving, last.decision_id, done=last)
+        return _done(name, serving, just)
     check_not_backdated(as_of, rows, model=name)
+    pair, earlier = pair_after(rows), earlier_partners(rows)
+    if not wish.commit and wish.to_version is None:
+        _refuse_another_so_soon(rows, just)
+        if earlier:
+            return _partner_plan(spec, serving, rows, earlier[0], place)
+    if wish.to_version == serving.number and pair.partner is not None:
+        return _partner_plan(spec, serving, rows, None, place)
     if wish.commit:
         number = target_before(rows, wish.commit, serving.number, model=name)
     else:
-        number = wish.to_version or _default_target(rows, last, is_recent=just)
+        number = wish.to_version or _default_target(rows, last)
     if number == serving.number:
         raise PromotionRefused(f"version {number} serving already", "another version", model=name)
     target = as_it_served(name, number, place)
@@ -185,6 +219,7 @@ def _planned(
         target=target,
         decision_id=rollback_id(number, last.decision_id),
         served_until=_left(rows, number),
+        from_partner=pair.partner,
         promise=f"promised {promise['metric']} {number_shown(promise['value'])}, trained on "
         f"{kept['train_window']}",
     )
@@ -220,6 +255,19 @@ def roll_back(
         return _ended(plan, plan.done.reason, plan.done.actor)
     if plan.target is None:
         raise PromotionRefused(plan.why_not, "a version to go back to", model=spec.name)
+    if plan.undoes_partner:
+        row = set_partner(
+            spec,
+            plan.to_partner,
+            champion=plan.target.number,
+            actor=actor,
+            reason=reason,
+            decision_id=plan.decision_id,
+            as_of=as_of,
+            note={"asked": _asked(actor, reason)},
+            settings=settings,
+        )
+        return _ended(plan, row.reason, row.actor)
     done = move(
         spec,
         plan.target,
@@ -251,6 +299,8 @@ def _ended(plan: RollbackPlan, reason: str, actor: str) -> RolledBack:
         attempt=plan.decision_id,
         actor=actor,
         digest=plan.target.digest if plan.target else "",
+        from_partner=plan.from_partner,
+        partner=plan.to_partner,
     )
 
 
@@ -258,17 +308,63 @@ def _asked(actor: str, reason: str) -> dict[str, str]:
     return {"actor": actor, "reason": reason}
 
 
-def _default_target(rows: Sequence[ledger.LedgerRow], last: ledger.LedgerRow, *, is_recent: bool) -> int:
+def _made_just_now(
+    rows: Sequence[ledger.LedgerRow], last: ledger.LedgerRow, as_of: datetime
+) -> ledger.LedgerRow | None:
+    """Return the rollback, of champion or partner, that somebody made a moment ago; None: nobody did."""
+    newest = next(row for row in reversed(rows) if row.action in MOVES)
+    for row in (newest, last):
+        is_rollback = row.action == "rolled_back" or (row.action == PARTNERED and is_by_hand(row.decision_id))
+        if is_rollback and utc(as_of) < utc(row.at) + PAUSE:
+            return row
+    return None
+
+
+def _done(name: str, serving: Version, row: ledger.LedgerRow) -> RollbackPlan:
+    """Return the plan that this row carried out a moment ago."""
+    return RollbackPlan(
+        name,
+        row.from_version,
+        serving,
+        row.decision_id,
+        done=row,
+        undoes_partner=row.action == PARTNERED,
+        to_partner=row.partner,
+    )
+
+
+def _partner_plan(
+    spec: ModelSpec, serving: Version, rows: Sequence[ledger.LedgerRow], partner: int | None, place: Settings
+) -> RollbackPlan:
+    """Return the plan to let the champion answer alone or beside an earlier partner, which was tried."""
+    if partner is not None:
+        try_partner(spec, partner, champion=serving.number, settings=place)
+    newest = next(row for row in reversed(rows) if row.action in MOVES)
+    return RollbackPlan(
+        model=spec.name,
+        from_version=serving.number,
+        target=serving,
+        decision_id=partner_rollback_id(serving.number, newest.decision_id),
+        undoes_partner=True,
+        from_partner=pair_after(rows).partner,
+        to_partner=partner,
+    )
+
+
+def _refuse_another_so_soon(rows: Sequence[ledger.LedgerRow], just: ledger.LedgerRow | None) -> None:
+    if just is None:
+        return
     targets = served_before(rows)
-    if is_recent:
-        raise PromotionRefused(
-            f"version {last.to_version} brought back by {last.actor} at {last.at:%H:%M}Z",
-            f"{PAUSE.total_seconds() / 60:.0f} minutes to see whether that helped",
-            f"to go further back now, name it: --to-version {targets[0]}"
-            if targets
-            else "look at the scores",
-            model=last.model,
-        )
+    raise PromotionRefused(
+        f"{pair_text(just.to_version, just.partner)} brought back by {just.actor} at {just.at:%H:%M}Z",
+        f"{PAUSE.total_seconds() / 60:.0f} minutes to see whether that helped",
+        f"to go further back now, name it: --to-version {targets[0]}" if targets else "look at the scores",
+        model=just.model,
+    )
+
+
+def _default_target(rows: Sequence[ledger.LedgerRow], last: ledger.LedgerRow) -> int:
+    targets = served_before(rows)
     if not targets:
         raise PromotionRefused(
             f"no version that served before version {last.to_version} and was not rolled back",
