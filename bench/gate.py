@@ -3,9 +3,11 @@
 `gate_seconds`: the whole `decide_promotion` on 100,000 rows and 1,000 resamples, beside a champion, a guess
 and a linear model; seconds by the clock and of processor, medians of three; `agrees` says that the scores are
 scikit-learn's. `promoted`: the share of challengers that become champion, of a champion of accuracy 0.85 with
-which they disagree on a tenth of the rows, beside the rule "at least 99 % of the champion's score".
-`coverage`: how often the 95 % intervals of the difference and of the two scores hold the truth. Prints one
-JSON line per figure.
+which they disagree on a tenth of the rows, by rule of the gate, on independent rows and on rows that come
+four alike (design effect 4), beside "at least 99 % of the champion's score". `erosion`: what twenty
+challengers in a row, each truly so much worse than its champion, take from the score. `coverage` and
+`clustered_coverage`: how often the 95 % intervals of the difference and of the two scores hold the truth.
+Prints one JSON line per figure.
 
     python -m bench.gate [--rows 100000] [--resamples 1000] [--repetitions 20000] [--only gate_seconds]
 """
@@ -18,12 +20,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import product
 from statistics import median
 
 import numpy as np
 from sklearn import metrics as sk
 
 from bench.peers.figures import figure
+from tasks.core.evaluation.clusters import cluster_codes
 from tasks.core.evaluation.gate import GateEvidence, PairedScores, decide_promotion
 from tasks.core.evaluation.metrics import score
 from tasks.core.evaluation.paired.compare import compare
@@ -32,8 +36,11 @@ from tasks.core.spec_gate import Gate
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 ACCURACY, APART = 0.85, 0.10
-GAINS, SIZES = (-0.01, 0.0, 0.03), (200, 2_000, 10_000)
+GAINS, SIZES = (-0.05, -0.01, 0.0, 0.01, 0.03), (200, 500, 2_000, 10_000)
+RULES, EFFECTS = ("not_worse", "ahead", "better"), (1, 4)
+LOSSES, ROUNDS = (0.005, 0.01, 0.02, 0.03, 0.05), 20
 ERROR = "neg_root_mean_squared_error"
+CLUSTERED = ("accuracy", "roc_auc", "neg_log_loss", ERROR)
 COVERED = ("accuracy", "f1", "roc_auc", "neg_log_loss", ERROR)
 TIMED = (*COVERED, "f1_macro", "r2", "average_precision")
 BETTER, EQUAL = 1.4, 1.2  # distance of the two classes' scores, in standard deviations
@@ -47,9 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for metric in TIMED:
             figure("gate_seconds", **_timed(metric, given))
     if given.only in (None, "promoted"):
-        for rows in SIZES:
-            for gain in GAINS:
-                figure("promoted", **promoted(rows, gain, given.repetitions, given.seed).facts())
+        for rule, effect, rows, gain in product(RULES, EFFECTS, SIZES, GAINS):
+            taken = promoted(rows, gain, given.repetitions, given.seed, rule=rule, effect=effect)
+            figure("promoted", **taken.facts())
+    if given.only in (None, "erosion"):
+        for rule, rows, loss in product(RULES, SIZES, LOSSES):
+            taken = promoted(rows, -loss, given.repetitions, given.seed, rule=rule, effect=1)
+            figure("erosion", rule=rule, rows=rows, loss=loss, of_score=ROUNDS * loss * taken.share)
     if given.only in (None, "coverage"):
         for metric in COVERED:
             for rows in (100, 300):
@@ -62,6 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                     nominal=0.95,
                     **dict(zip(names, shares, strict=True)),
                 )
+        for metric, effect, rows, by in product(CLUSTERED, (1, 2, 5, 10), (500, 2_000), ("time", "entity")):
+            count = max(given.repetitions // 10, 10)
+            shares = coverage(metric, rows, count, given.seed, effect=effect, by=by)
+            facts = dict(zip(("difference", "challenger", "champion"), shares, strict=True))
+            figure("clustered_coverage", metric=metric, rows=rows, effect=effect, by=by, **facts)
     return 0
 
 
@@ -100,29 +116,57 @@ def rows_of(metric: str) -> Callable[[np.random.Generator, int], tuple[Scored, S
 class Promoted:
     """The share of challengers promoted, and of those that the rule "99 % of the champion" would promote."""
 
+    rule: str
+    effect: int
     rows: int
     gain: float
     repetitions: int
     share: float
     by_rule: float
 
-    def facts(self) -> dict[str, float]:
+    def facts(self) -> dict[str, float | str]:
         """The figure as JSON shows it."""
         return {
-            **{"rows": self.rows, "gain": self.gain, "repetitions": self.repetitions},
+            **{
+                "rule": self.rule,
+                "effect": self.effect,
+                "rows": self.rows,
+                "gain": self.gain,
+                "repetitions": self.repetitions,
+            },
             **{"promoted": self.share, "by_99_percent_rule": self.by_rule},
         }
 
 
-def promoted(rows: int, gain: float, repetitions: int, seed: int = 0) -> Promoted:
-    """Return how often a challenger that is better by `gain` becomes champion, through the real gate."""
-    rng, gate = np.random.default_rng([seed, rows, round(gain * 1000) + 1000]), Gate()
+def promoted(
+    rows: int,
+    gain: float,
+    repetitions: int,
+    seed: int = 0,
+    *,
+    rule: str = "better",
+    effect: int | None = None,
+) -> Promoted:
+    """Return how often a challenger that is better by `gain` becomes champion, through the real gate.
+
+    Args:
+        rows: Of every comparison.
+        gain: In accuracy.
+        repetitions: Comparisons.
+        seed: Of the draws.
+        rule: Of the gate.
+        effect: So many neighbouring rows are always alike, and the gate looks at blocks of time; None: rows
+            are independent, and the gate knows it.
+    """
+    rng = np.random.default_rng([seed, rows, round(gain * 1000) + 1000])
+    gate, alike = Gate.model_validate({"rule": rule}), effect or 1
+    codes = None if effect is None else cluster_codes(np.arange(rows))
     mine, theirs = (APART + gain) / 2, (APART - gain) / 2
     shares = (ACCURACY - theirs, mine, theirs, 1 - ACCURACY - mine)
     keys, truth = np.arange(rows), np.arange(rows) % 2
     taken = by_rule = 0
-    for both, only_mine, only_theirs, _ in rng.multinomial(rows, shares, repetitions):
-        place = rng.permutation(rows)
+    for both, only_mine, only_theirs, _ in rng.multinomial(rows // alike, shares, repetitions):
+        place = np.repeat(rng.permutation(rows // alike), alike)
         own_right = place < both + only_mine
         other_right = (place < both) | (
             (place >= both + only_mine) & (place < both + only_mine + only_theirs)
@@ -135,12 +179,13 @@ def promoted(rows: int, gain: float, repetitions: int, seed: int = 0) -> Promote
                 PairedScores(keys, pair[1], "champion"),
                 first_row=START,
                 champion_train_end=START,
+                clusters=codes,
             ),
             gate,
         )
         taken += found.outcome == "promote"
         by_rule += bool(both + only_mine >= 0.99 * (both + only_theirs))
-    return Promoted(rows, gain, repetitions, taken / repetitions, by_rule / repetitions)
+    return Promoted(rule, alike, rows, gain, repetitions, taken / repetitions, by_rule / repetitions)
 
 
 def coverage(
@@ -151,16 +196,32 @@ def coverage(
     *,
     resamples: int = 400,
     truth_rows: int = _TRUTH_ROWS,
+    effect: int = 1,
+    by: str = "",
 ) -> tuple[float, float, float]:
-    """Return how often the 95 % intervals of the difference, of mine and of theirs hold the truth."""
+    """Return how often the 95 % intervals of the difference, of mine and of theirs hold the truth.
+
+    `effect` neighbouring rows are always alike; clusters are blocks of `time`, or each such `entity`. With
+    neither, rows are taken as independent.
+    """
     mine, theirs = truth_of(metric, truth_rows)
     rng, draw, held = np.random.default_rng([seed, rows]), rows_of(metric), np.zeros(3)
+    entities = np.repeat(np.arange(rows // effect), effect)
+    codes = {"time": cluster_codes(np.arange(rows)), "entity": entities}.get(by)
     for turn in range(repetitions):
-        found = compare(*draw(rng, rows), metric, confidence=0.95, seed=turn, resamples=resamples)
+        one, other = (_copied(scored, effect) for scored in draw(rng, rows // effect))
+        found = compare(one, other, metric, confidence=0.95, seed=turn, resamples=resamples, codes=codes)
         pairs = ((found.difference, mine - theirs), (found.mine, mine), (found.theirs, theirs))
         held += [one.low <= value <= one.high for one, value in pairs]
     shares = held / repetitions
     return float(shares[0]), float(shares[1]), float(shares[2])
+
+
+def _copied(scored: Scored, times: int) -> Scored:
+    """Return every row so many times, one after the other."""
+    chances = None if scored.probabilities is None else np.repeat(scored.probabilities, times, axis=0)
+    truth, prediction = (np.repeat(part, times) for part in (scored.y_true, scored.prediction))
+    return Scored(truth, prediction, chances, scored.classes)
 
 
 @cache
@@ -253,7 +314,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of all draws")
     parser.add_argument(
-        "--only", choices=("gate_seconds", "promoted", "coverage"), help="only figures of this name"
+        "--only",
+        choices=("gate_seconds", "promoted", "erosion", "coverage"),
+        help="only figures of this name",
     )
     return parser
 

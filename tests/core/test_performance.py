@@ -23,8 +23,7 @@ NAN = math.nan
 def spec(metric: str = "roc_auc", *, band: float = 0.02, confidence: float = 0.95, **over: object):
     return make_spec(
         metric=metric,
-        performance={"band": band, "min_rows": 50},
-        gate={"confidence": confidence},
+        performance={"band": band, "min_rows": 50, "confidence": confidence},
         **over,
     )
 
@@ -44,6 +43,18 @@ def binary(rows: int, auc: float, seed: int, share: float = 0.3) -> tuple[np.nda
     y = (np.arange(rows) < round(share * rows)).astype(int)
     p = ndtr(rng.normal(size=rows) + y * math.sqrt(2) * ndtri(auc) - 1)
     return y, (p > 0.5).astype(int), np.column_stack([1 - p, p]).tolist()
+
+
+def test_the_confidence_of_the_gate_moves_no_verdict_on_performance() -> None:
+    y, said, scores = binary(400, 0.8, 3)
+    plain, strict = (
+        make_spec(metric="roc_auc", gate={"confidence": level}, performance={"min_rows": 50})
+        for level in (0.8, 0.99)
+    )
+    verdicts = [judge(y, said, scores, (0, 1), each, 0.85) for each in (plain, strict)]
+    assert verdicts[0] == verdicts[1] and verdicts[0].confidence == 0.95
+    wide = make_spec(metric="roc_auc", performance={"confidence": 0.99})
+    assert judge(y, said, scores, (0, 1), wide, 0.85).low < verdicts[0].low
 
 
 # The intervals, against independent sources.

@@ -50,8 +50,8 @@ def decide_promotion(evidence: GateEvidence, gate: Gate) -> GateDecision:
     `gate.rule` says what the paired difference, challenger - champion, must show on the compared rows, its
     two-sided interval at `gate.confidence` taken by clusters of rows:
 
-    - `not_worse`: promoted unless the whole interval lies below zero. An equal challenger is kept out in
-      (1 - confidence) / 2 of comparisons.
+    - `not_worse`: promoted unless it is shown to be worse (one-sided, the mirror image of `better`): an equal
+      challenger is kept out in at most about 1 - confidence of comparisons, however large the margin.
     - `ahead`: promoted when its score is the better one, shown or not.
     - `better`: promoted when it is shown to be better (one-sided) and the interval lies above `-gate.margin`;
       kept out when the interval rules out a gain of the margin; between the two there is not enough evidence,

@@ -47,8 +47,8 @@ def verdict_of(
 def _not_worse(gate: Gate, found: Comparison) -> tuple[Outcome, str]:
     """Return the outcome of the rules that do not ask for proof: `not_worse` and `ahead`."""
     gap, span = found.difference, _span(found)
-    if gap.high < 0:
-        return "keep", f"worse than the champion at {gate.confidence:.0%}: difference {span}"
+    if gap.value < 0 and found.p_better <= 1 - gate.confidence:
+        return "keep", f"shown to be worse than the champion at {gate.confidence:.0%}: difference {span}"
     if gap.value > 0 and found.p_better >= gate.confidence:
         return "promote", f"better than the champion by {span}"
     if gap.value > 0:

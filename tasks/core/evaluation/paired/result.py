@@ -75,8 +75,8 @@ def concluded(
         rows: How many rows were compared.
         differing: On how many of them (effective ones, where they have weights) the models' answers differ.
             The others say nothing about which is better, and a resample may win on three of three rows
-            always: `p_better` is no more than the sign of that many rows can show (mid-p),
-            1 - 0.5 ** (differing + 1).
+            always: `p_better` is no nearer to 1, or to 0, than the sign of that many rows can show (mid-p),
+            0.5 ** (differing + 1).
         confidence: Of the two-sided intervals.
         effective: As how many rows of equal weight they count; default: `rows`.
         least: Of a score within 0..1, rows of the rarest class: an interval without any width is widened to
@@ -92,10 +92,11 @@ def concluded(
         mine, theirs = (_widened(one, least, confidence, 0.0) for one in (mine, theirs))
         gap = _widened(gap, least, confidence, -1.0)
     told = gains[np.isfinite(gains)]
+    beyond = 0.5 ** (differing + 1)
     won = float((told > 0).mean() + (told == 0).mean() / 2)
     return Comparison(
         *(mine, theirs, gap),
-        p_better=min(_expanded(won, known), 1 - 0.5 ** (differing + 1)),
+        p_better=float(np.clip(_expanded(won, known), beyond, 1 - beyond)),
         method=f"bootstrap ({len(draws)} resamples)",
         needed_rows=needed_rows(gap.value, float(told.std()) * math.sqrt(rows), confidence),
     )
