@@ -175,7 +175,7 @@ def test_a_hair_more_than_the_loop_is_not_distinguishable_and_the_loop_stays() -
     assert loop is not None
     assert other is not None
     assert 0.1 < (loop.best_share or 0) < (other.best_share or 0) < 0.9
-    assert "not shown to be better" in " ".join(advice_details(advice))
+    assert "too seldom" in " ".join(advice_details(advice))
 
 
 def test_a_loop_on_the_line_is_said_to_be_not_distinguishable_from_calendars() -> None:
@@ -187,7 +187,18 @@ def test_a_loop_on_the_line_is_said_to_be_not_distinguishable_from_calendars() -
         assert "not distinguishable from fixed calendars" in advice_sentence(advice)
 
 
-def test_the_loop_advised_in_vain_is_rare_where_all_policies_are_equal() -> None:
+def test_what_is_likely_is_advised_and_said_to_be_not_shown() -> None:
+    levels = {"never": (0.70, 0), "every 4 windows": (0.752, 15), "loop": (0.75, 15)}
+    advice = advise(made_backtest(levels, noise=0.008), SPEC)
+    loop = advice.policy("loop")
+    assert loop is not None
+    assert loop.behind.low < 0 < loop.behind.value
+    assert advice.advised == "every 4 windows"
+    assert "loop" in advice.rivals
+    assert "likely but not shown" in advice_sentence(advice)
+
+
+def test_where_all_policies_are_equal_another_than_the_loop_is_seldom_advised() -> None:
     equal = dict.fromkeys(LEVELS, (0.75, 0))
     rng, other = np.random.default_rng(4), 0
     for _ in range(100):
@@ -197,7 +208,7 @@ def test_the_loop_advised_in_vain_is_rare_where_all_policies_are_equal() -> None
             for policy, luck in zip(result.policies, rng.normal(0, 0.01 / np.sqrt(84), 6), strict=True)
         )
         other += advise(replace(result, policies=shifted), SPEC, resamples=400).advised != "loop"
-    assert other <= 10  # nominally 5 of 100
+    assert other <= 40  # a tenth for each of five others, which have the loop in common
 
 
 def test_the_same_seed_gives_the_same_advice_and_another_nearly_the_same() -> None:

@@ -78,8 +78,11 @@ def _against(advice: Advice, policy: PolicyAdvice) -> str:
         loop = advice.policy(LOOP)
         if loop is None or not loop.behind.is_known:
             return ""
-        gain = f"{amount(loop.behind.value, _net_scale(advice, scale))} {_unit(advice)} a window"
-        return f", worth {gain} more than the loop once retrainings are paid for"
+        net_scale = _net_scale(advice, scale)
+        gain = f"{amount(loop.behind.value, net_scale)} {_unit(advice)} a window"
+        shown = "" if loop.behind.low > 0 else "likely but not shown, "
+        sure = f"{shown}95 % interval {interval_text(loop.behind, net_scale)}"
+        return f", worth {gain} more than the loop once retrainings are paid for ({sure})"
     above = policy.above
     if not math.isfinite(above.value):
         return ""
@@ -114,7 +117,7 @@ def _certainty(advice: Advice, policy: PolicyAdvice) -> list[str]:
     if best is not None and best.name != policy.name and best.best_share is not None:
         sentences.append(
             f"In this history {best.name} came out best ({best.best_share:.0%} of the resampled ones), but "
-            "it is not shown to be better than what you have."
+            "that is too seldom to give up what you have."
         )
     if advice.rivals:
         sentences.append(f"Not distinguishable from it: {', '.join(advice.rivals)}.")
