@@ -31,8 +31,9 @@ from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.model.guess import guessed, learn_guess
 from tasks.core.model.labels import labels_of
 from tasks.core.model.pipeline import Predictions, predict
+from tasks.core.model.refit import check_refit
 from tasks.core.model.second_opinion import combine
-from tasks.core.model.split import Split, split_rows
+from tasks.core.model.split import Split, all_rows, split_rows
 from tasks.core.policy.decision import CheckOutcome, Decision, Evidence, decide, wanted_cause
 from tasks.core.policy.label_fault import (
     LabelledWindow,
@@ -345,8 +346,7 @@ class Loop:
                 self._failed.append((as_of, cause))
                 return
             self.promotions += 1
-        served = self._fit(rows, end) if spec.gate.refit else judged
-        self._promote(served, judged, split, rows, as_of)
+        self._promote(judged, split, rows, as_of)
 
     def _fit(self, rows: pd.DataFrame, end: datetime) -> Fitted:
         fitted = self.history.fit(rows, end)
@@ -376,36 +376,37 @@ class Loop:
         return verdict.outcome == "promote" or (verdict.outcome == "ask" and self.asks == "everybody")
 
     def _paired(self, model: Any, rows: pd.DataFrame) -> PairedScores:  # Any: a fitted pipeline
-        answers = predict(model, rows)
-        truth = labels_of(rows, self.history.spec)
-        scored = Scored(truth, answers.prediction, answers.probabilities, answers.classes)
+        scored = _scored(self.history.spec, rows, predict(model, rows))
         return PairedScores(rows[self.history.spec.source.key].to_numpy(), scored)
 
-    def _promote(
-        self, served: Fitted, judged: Fitted, split: Split, rows: pd.DataFrame, as_of: datetime
-    ) -> None:
-        history, spec = self.history, self.history.spec
+    def _promote(self, judged: Fitted, split: Split, rows: pd.DataFrame, as_of: datetime) -> None:
+        """Let the recipe serve, fitted on all rows where that model agrees with the judged one."""
+        history, spec, end = self.history, self.history.spec, self.history.known_until(as_of)
         answers = predict(judged.model, split.holdout)
-        learnt = rows if spec.gate.refit else split.train
-        learnt = learnt[learnt[spec.source.timestamp] >= pd.Timestamp(history.training_window(as_of).start)]
-        on_learnt = predict(served.model, learnt)
-        scores = (
-            on_learnt.probabilities if on_learnt.probabilities is not None else _numbers(on_learnt.prediction)
+        promise = _score(history, split.holdout, answers)
+        model, learnt_until = judged.model, split.cut
+        if spec.gate.refit:
+            refitted = self._fit(all_rows(rows, spec), end).model
+            scored = _scored(spec, split.holdout, answers)
+            if not check_refit(
+                spec, scored, _scored(spec, split.holdout, predict(refitted, split.holdout)), promise.low
+            ).objection:
+                model, learnt_until = refitted, end
+        recent = rows[rows[spec.source.timestamp] >= pd.Timestamp(history.training_window(as_of).start)]
+        scores = answers.probabilities if answers.probabilities is not None else _numbers(answers.prediction)
+        times = recent[spec.source.timestamp]
+        self._champions.append(
+            Champion(
+                model=model,
+                promise=promise,
+                learnt_until=learnt_until,
+                labels=_counts(history, recent),
+                number=self._versions,
+                trained_at=as_of,
+                serves_since=as_of,
+                reference=build_reference(recent, spec, scores=scores, key=_MASK, times=times),
+            )
         )
-        times = learnt[spec.source.timestamp]
-        reference = build_reference(learnt, spec, scores=scores, key=_MASK, times=times)
-        end = history.known_until(as_of)
-        champion = Champion(
-            model=served.model,
-            promise=_score(history, split.holdout, answers),
-            learnt_until=end if spec.gate.refit else split.cut,
-            labels=_counts(history, learnt),
-            number=self._versions,
-            trained_at=as_of,
-            serves_since=as_of,
-            reference=reference,
-        )
-        self._champions.append(champion)
         self._failed.clear()
         self._forget()
 
@@ -490,10 +491,14 @@ def _codes(spec: ModelSpec, rows: pd.DataFrame) -> NDArray[np.intp]:
     return cluster_codes(rows[spec.source.timestamp], groups)
 
 
+def _scored(spec: ModelSpec, rows: pd.DataFrame, answers: Predictions) -> Scored:
+    return Scored(labels_of(rows, spec), answers.prediction, answers.probabilities, answers.classes)
+
+
 def _score(history: History, rows: pd.DataFrame, answers: Predictions) -> Interval:
     spec = history.spec
     return clustered_interval(
-        Scored(labels_of(rows, spec), answers.prediction, answers.probabilities, answers.classes),
+        _scored(spec, rows, answers),
         spec.metric,
         _codes(spec, rows),
         confidence=spec.performance.confidence,
