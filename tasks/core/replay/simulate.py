@@ -133,7 +133,7 @@ def demo_spec() -> dict[str, Any]:  # Any: a YAML tree
         },
         "window": {"training": "28d", "check": "14d"},
         "metric": "roc_auc",
-        "gate": {"margin": 0.01, "floor": 0.65, "promotion": "auto", "on_doubt": "tell"},
+        "gate": {"margin": 0.01, "floor": 0.65, "promotion": "auto"},
         "performance": {"band": 0.06},
         "drift": {"detector": "tabular", "false_alarms": 0.01, "windows": [2, 3]},
         "retrain": {"min_new_rows": 1000, "cooldown": "7d", "budget_per_week": 1},
