@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.clock import now_or
 from tasks.core.errors import WorkflowError
+from tasks.core.policy.partners import pair_after
 from tasks.core.policy.served import SERVING
 from tasks.core.records.again import command_again
 from tasks.core.records.failure import (
@@ -138,7 +139,7 @@ def _serving(model: str, settings: Settings | None) -> str:
         return "no version: this model has no champion yet"
     last = served[-1]
     verb = last.action.replace("_", " ")
-    return f"version {last.to_version}, {verb} by {last.actor} on {last.at:%Y-%m-%d %H:%M} UTC"
+    return f"{pair_after(rows)}, {verb} by {last.actor} on {last.at:%Y-%m-%d %H:%M} UTC"
 
 
 def _keep(failure: Failure, run_id: UUID) -> None:

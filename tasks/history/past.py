@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tasks.core.errors import RegistryError
+from tasks.core.policy.partners import PARTNERED, standing_at
 from tasks.core.policy.served import SERVING
 from tasks.core.window import Window
 from tasks.store import catalog, ledger, lifecycle
@@ -60,9 +61,28 @@ class Past:
         named = {row.to_version for row in self.rows} | {row.from_version for row in self.rows}
         return sorted({*self.facts, *(number for number in named if number is not None)})
 
+    def standing(
+        self, moment: datetime | None = None
+    ) -> tuple[ledger.LedgerRow | None, ledger.LedgerRow | None]:
+        """Return the row of the champion, and the change of partner since; at `moment`, default: the last."""
+        latest = max((row.at for row in self.rows), default=None) if moment is None else moment
+        return standing_at(self.rows, latest) if latest is not None else (None, None)
+
     def about(self, number: int) -> list[ledger.LedgerRow]:
-        """Return the rows that decided about this version, oldest first."""
-        return [row for row in self.rows if row.to_version == number]
+        """Return the rows that decided about this version, oldest first; a change of partner did not."""
+        return [row for row in self.rows if row.to_version == number and row.action != PARTNERED]
+
+    def beside(self, number: int) -> list[ledger.LedgerRow]:
+        """Return the changes of partner that this version took part in, as champion or as partner."""
+        found, before = [], None
+        for row in self.rows:
+            if row.action in SERVING:
+                before = None
+            elif row.action == PARTNERED:
+                if number in (row.to_version, row.partner, before):
+                    found.append(row)
+                before = row.partner
+        return found
 
     def after(self, number: int) -> list[ledger.LedgerRow]:
         """Return the moves that let another version serve instead of this one, oldest first."""

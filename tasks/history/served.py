@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
+from tasks.core.policy.partners import pair_text
 from tasks.core.window import utc
 from tasks.history.answer import Answer, listed, short, shown_as, table
 from tasks.history.past import Past, read_past
@@ -27,13 +28,20 @@ def served(past: Past, at: datetime) -> Answer:
         )
     row = before[-1]
     until = next((later.at for later in moves[len(before) :]), None)
-    data = {"model": past.model, "at": moment, "until": until, **_served(past, row)}
-    head = f"{past.model}: version {row.to_version} served at {shown_as(moment)}"
+    beside = past.standing(moment)[1]
+    data = {"model": past.model, "at": moment, "until": until, **_served(past, row, beside)}
+    head = f"{past.model}: {_pair(row, beside)} served at {shown_as(moment)}"
     since = f"{shown_as(row.at)} until {shown_as(until) if until else 'now'}"
     dated = (
         f"{shown_as(data['dated'])}, entered after the move before it" if data["dated"] != row.at else None
     )
-    pairs = [("served", since), ("dated", dated), *_story(row), *made_lines(past, row.to_version)]
+    pairs = [
+        ("served", since),
+        ("dated", dated),
+        *_story(row),
+        *_second(beside),
+        *made_lines(past, row.to_version),
+    ]
     return Answer(data, (head, *listed(pairs)))
 
 
@@ -45,13 +53,15 @@ def production(engine: Engine) -> Answer:
         if past.moves:
             facts = past.facts.get(past.moves[-1].to_version or 0)
             more = {"metric": facts.metric, "promise": facts.promise} if facts else {}
-            found.append({"model": model, **_served(past, past.moves[-1]), **more})
+            beside = past.standing()[1]
+            found.append({"model": model, **_served(past, past.moves[-1], beside), **more})
         else:
             found.append({"model": model, "version": None})
     rows = [
         [
             one["model"],
             one["version"],
+            one.get("partner"),
             one.get("since"),
             one.get("actor"),
             one.get("metric"),
@@ -61,7 +71,7 @@ def production(engine: Engine) -> Answer:
         ]
         for one in found
     ]
-    head = ["model", "version", "since", "by", "metric", "promised", "commit", "snapshot"]
+    head = ["model", "version", "with", "since", "by", "metric", "promised", "commit", "snapshot"]
     return Answer(found, tuple(table(head, rows) if rows else ["no model is known here yet"]))
 
 
@@ -78,9 +88,32 @@ def made_lines(past: Past, number: int | None) -> list[tuple[str, object]]:
     return [("data", data), ("code", code), ("image", made.get("image"))]
 
 
-def _served(past: Past, row: LedgerRow) -> dict[str, Any]:  # Any: JSON
+def second_opinion(beside: LedgerRow | None) -> str:
+    """Return since when and why another version has half the vote; empty where none has."""
+    if beside is None or beside.partner is None:
+        return ""
+    return f"version {beside.partner} at half since {shown_as(beside.at)}, because {beside.reason}"
+
+
+def _pair(row: LedgerRow, beside: LedgerRow | None) -> str:
+    partner = beside.partner if beside is not None else None
+    return pair_text(row.to_version, partner) + (" at half" if partner is not None else "")
+
+
+def _second(beside: LedgerRow | None) -> list[tuple[str, object]]:
+    told = second_opinion(beside)
+    return [("second opinion", f"{told} (by {beside.actor})")] if told and beside is not None else []
+
+
+def _served(past: Past, row: LedgerRow, beside: LedgerRow | None) -> dict[str, Any]:  # Any: JSON
+    partner = beside.partner if beside is not None else None
+    since: dict[str, Any] = {}  # Any: JSON
+    if beside is not None and partner is not None:
+        since = {"partner_since": beside.at, "partner_reason": beside.reason, "partner_actor": beside.actor}
     return {
         "version": row.to_version,
+        "partner": partner,
+        **since,
         "since": row.at,
         "dated": past.dated(row.decision_id),
         "action": row.action,

@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
+from tasks.core.policy.partners import pair_text
 from tasks.history.answer import Answer, listed, shown_as, table
 from tasks.history.past import Past, checks_behind, row_as_json
-from tasks.history.served import made_lines
+from tasks.history.served import made_lines, second_opinion
 from tasks.store import ledger, lifecycle
 from tasks.store.catalog import VersionFacts
 
@@ -43,6 +44,7 @@ def why(past: Past, number: int, engine: Engine) -> Answer:
         "against": facts.champion_version,
         "ledger": [row_as_json(row) for row in rows],
         "left": [row_as_json(row) for row in left],
+        "beside": [row_as_json(row) for row in past.beside(number)],
         "chain": chain,
     }
     head = (
@@ -52,6 +54,13 @@ def why(past: Past, number: int, engine: Engine) -> Answer:
     events = [row for row in past.rows if row in rows or row.decision_id in end]
     if left and events[-1].decision_id in end:
         head += f", then {end[events[-1].decision_id]}"
+    serving, now = past.standing()
+    if serving is not None and now is not None and number in (serving.to_version, now.partner):
+        told = second_opinion(now)
+        head += f"; serving: version {serving.to_version} with {told}" if told else ""
+    beside = {row.decision_id: _beside(row) for row in past.beside(number)}
+    end |= beside
+    events = [row for row in past.rows if row in rows or row.decision_id in end]
     lines = [head]
     for row in events:
         said = f"{end[row.decision_id]}: {row.reason}" if row.decision_id in end else row.reason
@@ -97,6 +106,12 @@ def show(past: Past, number: int, engine: Engine) -> Answer:
     return Answer(
         {**told.data, "facts": facts, "served_from": [row.at for row in served], "stages": moves}, lines
     )
+
+
+def _beside(row: ledger.LedgerRow) -> str:
+    if row.partner is None:
+        return f"version {row.to_version} alone again"
+    return f"{pair_text(row.to_version, row.partner)} at half"
 
 
 def _chain(past: Past, facts: VersionFacts, engine: Engine) -> list[dict[str, Any]]:  # Any: JSON

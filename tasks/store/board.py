@@ -61,6 +61,7 @@ def board_facts(
                 row.reason,
                 row.decision_id,
                 row.cause,
+                row.partner,
             )
             for row in ledger.history(engine, model)
             if row.at <= until

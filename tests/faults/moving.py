@@ -25,7 +25,7 @@ from tasks.core.errors import PromotionRefused
 from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.engine import open_store
-from tasks.versions import move
+from tasks.versions import move, partner
 from tasks.versions.champion import agreed_champion
 from tasks.versions.filing import file_version
 from tests.faults.retraining import clean_processes
@@ -81,10 +81,17 @@ def file_waiting(place: Settings) -> None:
     )
 
 
+def set_beside(place: Settings) -> None:
+    partner.set_partner(
+        SPEC_, 1, champion=2, actor="rule", reason="ahead", decision_id="d-beside", as_of=AT, settings=place
+    )
+
+
 WORK: dict[str, Callable[[Settings], None]] = {
     "promote": promote,
     "rollback": roll_back,
     "wait": file_waiting,
+    "partner": set_beside,
 }
 
 
@@ -98,6 +105,7 @@ class Ended:
     aliases: dict[str, int] = field(default_factory=dict)
     tags: list[str] = field(default_factory=list)
     ledger: list[tuple[str, int]] = field(default_factory=list)
+    partner: int | None = None
     stages: dict[str, str] = field(default_factory=dict)
     shown: dict[str, str] = field(default_factory=dict)
     moves: list[tuple[int, str]] = field(default_factory=list)
@@ -144,6 +152,7 @@ def left_in(folder: Path) -> Ended:
         ended.shown = {str(version): stage for version, stage in mlflow.execute(query)}
     with closing(sqlite3.connect(folder / "state" / "store.db")) as store:
         ended.ledger = [tuple(row) for row in store.execute("SELECT action, to_version FROM promotions")]
+        (ended.partner,) = store.execute("SELECT partner FROM promotions ORDER BY id DESC").fetchone()
         rows = store.execute("SELECT version, to_stage FROM lifecycle ORDER BY seq").fetchall()
         ended.moves = [tuple(row) for row in rows]
         ended.stages = {str(version): stage for version, stage in rows}
@@ -186,7 +195,8 @@ def _forked(there: Settings, kind: str, die_at: int | None, where: Path) -> int:
         with pytest.MonkeyPatch.context() as patch:
             _watch(patch, there, steps, die_at)
             # It leaves nothing behind and takes longer than the rest: here the champion is probed at the end.
-            patch.setattr(move, "probe", lambda version, *_, **__: {"digest": version.digest})
+            for module in (move, partner):
+                patch.setattr(module, "probe", lambda version, *_, **__: {"digest": version.digest})
             WORK[kind](there)
         found = agreed_champion(SPEC_.name, there)
         assert found and move.probe(found, there)["digest"] == found.digest

@@ -36,6 +36,11 @@ POINTS = {
         "transaction",
     ),
     "wait": ("transaction", "transaction", "tag", "alias challenger", "transaction"),
+    "partner": (
+        "transaction",  # the lease is taken
+        "transaction",  # the ledger has it
+        "transaction",  # the lease is given back
+    ),
 }
 CASES = [(kind, at) for kind, points in POINTS.items() for at in range(len(points))]
 ENDS = {
@@ -48,8 +53,17 @@ ENDS = {
         {"champion": 2, "previous": 1, "challenger": 3},
         {"1": "ARCHIVED", "2": "PRODUCTION", "3": "STAGING"},
     ),
+    "partner": (
+        {"champion": 2, "previous": 1},
+        {"1": "ARCHIVED", "2": "PRODUCTION", "3": "CANDIDATE"},
+    ),
 }
-LEDGER = {"promote": [["promoted", 3]], "rollback": [["rolled_back", 1]], "wait": []}
+LEDGER = {
+    "promote": [["promoted", 3]],
+    "rollback": [["rolled_back", 1]],
+    "wait": [],
+    "partner": [["partnered", 2]],
+}
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -85,5 +99,6 @@ def test_killed_again_and_again_at_a_step_and_run_again_leaves_one_champion_that
     assert ended.champion == aliases["champion"]
     assert ended.stages == stages == ended.shown
     assert ended.ledger == [["promoted", 1], ["promoted", 2], *LEDGER[kind]]
+    assert ended.partner == (1 if kind == "partner" else None)
     assert (ended.tags, ended.pending, ended.held) == ([], 0, 0)
     assert len(ended.moves) == len({tuple(move) for move in ended.moves}) + (kind == "rollback")

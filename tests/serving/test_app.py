@@ -169,8 +169,8 @@ def test_a_promotion_is_served_at_the_next_look_and_a_broken_version_never(
         monkeypatch.undo()
         assert holder.refresh()
         assert client.get("/models").json()[0] | {"digest": ""} == {
-            "model": "churn", "version": 3, "digest": "", "promise": 0.8, "metric": "roc_auc", "trouble": "",
-                "warning": "", "rollout": None,
+            "model": "churn", "version": 3, "partner": None, "digest": "", "promise": 0.8,
+                "metric": "roc_auc", "trouble": "", "warning": "", "rollout": None,
         }  # fmt: skip
 
 

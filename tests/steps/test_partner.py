@@ -10,6 +10,7 @@ import pytest
 
 from tasks.core.errors import PromotionRefused, RegistryError
 from tasks.core.policy.partners import ServingPair
+from tasks.history.janitor import clean_up
 from tasks.register import champion
 from tasks.settings import Settings
 from tasks.store import ledger, registry
@@ -141,3 +142,13 @@ def test_a_partner_damaged_later_leaves_the_champion_alone(three: Settings) -> N
     assert found is not None
     assert (found.version, found.partner) == (3, None)
     assert found.partner_trouble.startswith("version 1 ")
+
+
+def test_putting_away_what_was_left_behind_touches_no_partner(three: Settings) -> None:
+    partnered(three, 1)
+    clean_up(NAME, three, now=LATER + 4000 * DAY, apply=True)
+    found = champion.fn(NAME, settings=three)
+    assert found is not None and found.partner is not None
+    assert (found.version, found.partner.version) == (3, 1)
+    for number in (1, 2, 3):
+        assert (files_of(registry.find_version(NAME, number, settings=three)) / "manifest.json").is_file()

@@ -9,14 +9,16 @@ import pytest
 
 from tasks import rollback as going_back
 from tasks.core.errors import PromotionRefused
+from tasks.core.model.bundle import MODEL
 from tasks.core.policy.partners import ServingPair, withdrawn_partners
+from tasks.probation import guard_files
 from tasks.rollback import RollbackPlan, RolledBack
 from tasks.settings import Settings
-from tasks.store import ledger
+from tasks.store import ledger, registry
 from tasks.store.agreed import serving_pair_now
 from tasks.store.engine import open_store
 from tests.steps.test_partner import DAY, NAME, partnered
-from tests.versions import LATER, SPEC_, Made, a_version, moved
+from tests.versions import LATER, SPEC_, Made, a_version, files_of, moved
 
 NOW = LATER + 6 * DAY
 MINUTE = timedelta(minutes=1)
@@ -114,3 +116,11 @@ def test_a_plan_is_refused_when_the_champion_moved_meanwhile(made: Made, three: 
     with pytest.raises(PromotionRefused):
         going_back.roll_back.fn(SPEC_, planned, actor="ann", reason="complaints", as_of=NOW, settings=three)
     assert pair(three) == ServingPair(4)
+
+
+def test_a_broken_champion_goes_back_by_itself_and_its_partner_leaves(three: Settings) -> None:
+    partnered(three, 1)
+    (files_of(registry.find_version(NAME, 3, settings=three)) / MODEL).write_bytes(b"other")
+    guarded = guard_files.fn(SPEC_, as_of=NOW, settings=three)
+    assert (guarded.action, guarded.from_version, guarded.version) == ("rolled back", 3, 2)
+    assert pair(three) == ServingPair(2)

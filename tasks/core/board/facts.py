@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from tasks.core.kpi.facts import Trouble
+from tasks.core.policy.partners import PARTNERED
 from tasks.core.records.drift_rows import PastVerdict
 from tasks.core.window import Window
 
@@ -60,6 +61,7 @@ class Move:
     reason: str
     decision_id: str = ""
     cause: str = ""
+    partner: int | None = None
 
     @property
     def serves(self) -> bool:
@@ -110,6 +112,12 @@ class Board:
     def serving(self) -> Move | None:
         """The move after which the present champion serves; None where nothing ever did."""
         return next((one for one in reversed(self.moves) if one.serves), None)
+
+    @property
+    def second_opinion(self) -> Move | None:
+        """The change after which another version answers beside the champion; None where it answers alone."""
+        last = next((one for one in reversed(self.moves) if one.serves or one.action == PARTNERED), None)
+        return last if last is not None and last.partner is not None else None
 
     @property
     def champion(self) -> int | None:

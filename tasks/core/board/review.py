@@ -165,8 +165,15 @@ def _move(one: Move) -> str:
         "refused": f"{day}: a new version was trained and refused.{why}",
         "waiting": f"{day}: version {one.version} was trained and waits for a person's word.{cause}",
         "rejected": f"{day}: version {one.version} was rejected by {one.actor}.{why}",
+        "partnered": f"{day}: from here on {_voices(one)}.{why}",
     }
     return words.get(one.action, "")
+
+
+def _voices(one: Move) -> str:
+    if one.partner is None:
+        return f"version {one.version} answered alone again"
+    return f"the earlier version {one.partner} had half the vote beside version {one.version}"
 
 
 _TROUBLES = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tasks.core.board.facts import Board, Line, Move, stamp
 from tasks.core.kpi.indicator import span
+from tasks.core.policy.partners import PARTNERED, pair_text
 from tasks.core.records.drift_words import percent, told, when
 from tasks.core.records.text import number
 
@@ -135,4 +136,7 @@ _WHAT = {
 
 
 def _what(one: Move) -> str:
+    if one.action == PARTNERED:
+        alone = "" if one.partner is not None else " alone again"
+        return f"{pair_text(one.version, one.partner)}{alone or ' at half'}"
     return _WHAT.get(one.action, one.action).format(version=one.version or "?")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tasks.core.policy.approval import Row, is_by_hand, rollback_id
 from tasks.core.policy.served import SERVING, served_before
@@ -76,17 +76,33 @@ def pair_at(rows: Sequence[PartnerRow], moment: datetime) -> ServingPair:
     Moves count in the order they were recorded: one dated before the move it followed counts from that one's
     date on.
     """
-    pair, is_over = ServingPair(None), False
+    champion, beside = standing_at(rows, moment)
+    if champion is None:
+        return ServingPair(None)
+    return ServingPair(champion.to_version, beside.partner if beside is not None else None)
+
+
+AnyRow = TypeVar("AnyRow", bound=PartnerRow)
+
+
+def standing_at(rows: Sequence[AnyRow], moment: datetime) -> tuple[AnyRow | None, AnyRow | None]:
+    """Return the row of this moment's champion, and the last change of partner since; None where is none.
+
+    The second row may say that the champion answers alone again.
+    """
+    champion: AnyRow | None = None
+    beside: AnyRow | None = None
+    is_over = False
     for row in rows:
         is_later = utc(row.at) > utc(moment)
         if row.action in SERVING:
             if is_later:
                 break
-            pair, is_over = ServingPair(row.to_version), False
+            champion, beside, is_over = row, None, False
         elif row.action == PARTNERED and not is_over:
             is_over = is_later  # what follows a later change of partner is later too
-            pair = pair if is_later else ServingPair(row.to_version, row.partner)
-    return pair
+            beside = beside if is_later else row
+    return champion, beside
 
 
 def why_not_partner(rows: Sequence[PartnerRow], partner: int) -> str:
