@@ -101,19 +101,14 @@ def _champion(board: Board) -> Tile:
     if serving is None or serving.version is None:
         return Tile("Champion", "none", "nothing was promoted", "bad")
     days = span((board.as_of - serving.at).total_seconds())
-<<<<<<< HEAD
     title, value, more = "Champion", f"version {serving.version}", f"serving for {days}"
+    beside = board.second_opinion
+    if beside is not None:
+        note = f"{more}; version {beside.partner} at half since {beside.at:%Y-%m-%d}, because "
+        value, more = pair_text(serving.version, beside.partner), (note + beside.reason)[:300]
     if SIMPLER in serving.reason:
         return Tile(title, value, f"{more}; {SIMPLER}, see its gate", "warn", "#history")
     return Tile(title, value, more, link="#history")
-=======
-    beside = board.second_opinion
-    if beside is None:
-        return Tile("Champion", f"version {serving.version}", f"serving for {days}", link="#history")
-    note = f"serving for {days}; version {beside.partner} at half since {beside.at:%Y-%m-%d}, because "
-    value = pair_text(serving.version, beside.partner)
-    return Tile("Champion", value, (note + beside.reason)[:300], link="#history")
->>>>>>> second
 
 
 def _score(board: Board) -> Tile:
