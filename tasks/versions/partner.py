@@ -74,6 +74,9 @@ def set_partner(
         engine = open_store(place)
         standing = _standing(ledger.history(engine, name), partner, champion, decision_id, model=name)
         if standing is not None:
+            if standing.decision_id == decision_id:  # its run may have died before it gave the lease back
+                with leases.held(engine, moves.lease_of(name)):
+                    return standing
             return standing
         _refuse_another_champion(name, champion, place)
         evidence = {**(note or {}), **(_tried(spec, partner, champion, place) if partner is not None else {})}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
+from sklearn.metrics import roc_auc_score
 
 from tasks.core.model.bundle import MODEL, digest_of
 from tasks.core.model.pipeline import build_pipeline, predict
@@ -19,6 +20,7 @@ from tasks.core.model.second_opinion import combine
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.fetch import fetch_rows_to_score
+from tasks.replay.story import Story
 from tasks.score import ScoredWindow, score_window
 from tasks.scoring.answering import Answering
 from tasks.settings import Settings
@@ -142,3 +144,14 @@ def test_the_partner_outlives_compaction(
     assert part is not None
     table = pq.read_table(f"{place.artifact_root}/{part.path}")
     assert set(table.column("partner").to_pylist()) == {7}
+
+
+def test_a_replay_scores_what_served(champion_path: str, other: PartnerInfo) -> None:
+    frame = make_frame(300, seed=6)
+    truth = frame["churned"].to_numpy()
+    story = Story(make_spec(estimator=SMALL), cast("Any", None), champion_path)
+    both = combine(predict(load_model(champion_path), frame), predict(load_model(other.model_path), frame))
+    assert both.probabilities is not None
+    expected = roc_auc_score(truth, both.probabilities[:, 1])
+    assert story._score(champion_path, other, frame, truth) == pytest.approx(expected, abs=1e-12)
+    assert story._score(champion_path, None, frame, truth) != pytest.approx(expected, abs=1e-6)
