@@ -115,19 +115,22 @@ def check_drift(
     Raises:
         DriftError: when the reference or the rows cannot be read, or the detector is not installed.
     """
+    from threadpoolctl import threadpool_limits
+
     began = time.perf_counter()
     reference = load_reference(reference_path)
     key = (settings or Settings()).masking_key() if reference.key_check else None
-    counted = profile or _profile(spec, dataset, reference, model_path, key, settings)
-    if earlier is None:
-        earlier = _earlier(spec, reference, dataset.window, settings)
-    against = choose(reference, dataset.window, spec, earlier=earlier)
-    check = Check(spec, reference, counted, against, dataset.path, reference_rows_path, key)
-    enough = min(counted.rows, against.profile.rows) >= spec.drift.min_rows
-    verdict = examine(check) if enough else check.judge()
-    verdict = _with_shapes(verdict, reference, counted, against)
-    if verdict.features and model_path:
-        verdict = _with_consequences(spec, dataset, reference, verdict, model_path, key)
+    with threadpool_limits((settings or Settings()).threads):
+        counted = profile or _profile(spec, dataset, reference, model_path, key, settings)
+        if earlier is None:
+            earlier = _earlier(spec, reference, dataset.window, settings)
+        against = choose(reference, dataset.window, spec, earlier=earlier)
+        check = Check(spec, reference, counted, against, dataset.path, reference_rows_path, key)
+        enough = min(counted.rows, against.profile.rows) >= spec.drift.min_rows
+        verdict = examine(check) if enough else check.judge()
+        verdict = _with_shapes(verdict, reference, counted, against)
+        if verdict.features and model_path:
+            verdict = _with_consequences(spec, dataset, reference, verdict, model_path, key)
     if keep:
         _keep(spec, reference, counted, dataset.window, version=version, settings=settings)
     task_logger(__name__).info(

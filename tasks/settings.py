@@ -2,15 +2,74 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PROCESS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+def granted_cores(process: Path = _PROCESS, cgroups: Path = _CGROUPS) -> int:
+    """Return how many cores this process may use, at least 1.
+
+    The fewer of those its affinity allows and, on Linux, of the whole cores that a quota of its control
+    groups comes to: a container limited to 1.5 cores gets 1. More threads than cores wait for each other,
+    which makes a fit several times slower.
+
+    Args:
+        process: File that names the control groups of this process.
+        cgroups: Where control groups are mounted.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min([cores, *_quotas(process, cgroups)]))
+
+
+def _quotas(process: Path, cgroups: Path) -> list[int]:
+    """Return the whole cores that each limited control group of the process may use."""
+    try:
+        lines = process.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    quotas = []
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = cgroups / controllers if controllers else cgroups
+        folder = root / name.lstrip("/")
+        for group in (folder, *folder.parents):
+            quotas += _quota(group)
+            if group == root:
+                break
+    return quotas
+
+
+def _quota(group: Path) -> list[int]:
+    """Return the quota of one control group, of version 2 or 1; nothing where it has none."""
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            words = " ".join((group / file).read_text(encoding="ascii") for file in files).split()
+            quota, period = int(words[0]), int(words[1])
+        except (OSError, ValueError, IndexError):  # no such file, or "max": no limit
+            continue
+        return [quota // period] if quota > 0 and period > 0 else []
+    return []
+
+
+@lru_cache(maxsize=8)
+def _warn_of(threads: int, granted: int) -> None:
+    """Say once that fewer threads are used than were asked for."""
+    logging.getLogger(__name__).warning(
+        "EVERGREEN_THREADS is %d and %d cores are granted: %d threads are used", threads, granted, granted
+    )
 
 
 class Settings(BaseSettings):
@@ -57,7 +116,19 @@ class Settings(BaseSettings):
     heartbeat: SecretStr | None = Field(
         None, description="https:// address that every monitor run calls: whoever watches it sees silence."
     )
-    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of a fit.")
+    threads: int = Field(
+        default_factory=granted_cores,
+        ge=1,
+        description="Threads of a fit; default, and at most: the cores granted to this process.",
+    )
+
+    @field_validator("threads")
+    @classmethod
+    def _no_more_than_granted(cls, threads: int) -> int:
+        granted = granted_cores()
+        if threads > granted:
+            _warn_of(threads, granted)
+        return min(threads, granted)
 
     @cached_property
     def root(self) -> Path:

@@ -107,7 +107,7 @@ def _defaults(place: Place) -> dict[str, Any]:  # Any: JSON
             "EVERGREEN_LAUNCH": "event",
             "EVERGREEN_IMAGE_DIGEST": place.image.partition("@")[2],  # empty: named by a tag
             "EVERGREEN_STATE_DIR": "/tmp/evergreen",  # noqa: S108 -- the task's own disk, gone with it
-            "EVERGREEN_THREADS": str(max(1, place.cpu // 1024)),
+            **dict.fromkeys(("EVERGREEN_THREADS", "OMP_NUM_THREADS"), str(max(1, place.cpu // 1024))),
             "AWS_REGION": place.region,
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         },

@@ -83,6 +83,7 @@ def shared_environment(
         "EVERGREEN_MLFLOW": _absolute(settings.mlflow_uri, place.folder),
         "EVERGREEN_ARTIFACTS": settings.artifact_root,
         "EVERGREEN_LAUNCH": given.get("EVERGREEN_LAUNCH", "event"),
+        "OMP_NUM_THREADS": given.get("OMP_NUM_THREADS", str(settings.threads)),  # of every flow run
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         **dict.fromkeys(("NO_PROXY", "no_proxy"), _no_proxy(given)),  # a proxy has no way to this machine

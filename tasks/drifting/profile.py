@@ -27,7 +27,7 @@ from tasks.core.drift.counting.bins import Bins, Counts, count_absent
 from tasks.core.drift.profile import SCORE, Profile, Reference, Scores
 from tasks.core.errors import DriftError
 from tasks.log import task_logger
-from tasks.settings import Settings
+from tasks.settings import Settings, granted_cores
 from tasks.store.s3 import filesystem
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ BATCH_ROWS = 2**20  # of one column: eight megabytes
 _SCORED_ROWS = 200_000  # frames for a model, whose cost per call is what matters
 _MAPPED = 2**28  # bytes of a file: more would count as memory of this process
 _BUFFER = 2**20  # bytes read at a time
-THREADS = 2  # our choice: counting keeps pace with reading, and two cores are the least that a place has
+THREADS = min(2, granted_cores())  # our choice: with two, counting keeps pace with reading
 _PREFECT: dict[str, Any] = {"retries": 0, "timeout_seconds": 3600, "cache_policy": NO_CACHE}
 
 
@@ -69,12 +69,15 @@ def profile_part(
     Raises:
         DriftError: when the reference or the rows cannot be read.
     """
+    from threadpoolctl import threadpool_limits
+
     began = time.perf_counter()
     reference = read_reference(reference_path)
     key = (settings or Settings()).masking_key() if reference.key_check else None
-    profile = profile_rows(
-        part, reference, score=score, key=key, threads=threads, columns=columns, settings=settings
-    )
+    with threadpool_limits(1):  # parts are what runs side by side
+        profile = profile_rows(
+            part, reference, score=score, key=key, threads=threads, columns=columns, settings=settings
+        )
     task_logger(__name__).info(
         "profiled %d rows of %s (%d row groups) in %.1f s",
         profile.rows,

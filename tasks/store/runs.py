@@ -194,7 +194,7 @@ def _tags(manifest: Manifest, digest: str) -> dict[str, str]:
 def _metrics(manifest: Manifest) -> list[Any]:  # Any: mlflow.entities.Metric
     from mlflow.entities import Metric
 
-    at = int(manifest.created.timestamp() * 1000)
+    at = max(int(manifest.created.timestamp() * 1000), 0)  # MLflow refuses times before 1970
     training = manifest.training
     values: dict[str, Any] = {  # Any: numbers, or None where one is not known
         **(training.get("metrics") or {}),

@@ -18,21 +18,20 @@ from tasks.core.drift.verdict import DriftVerdict, judge
 from tests.drifting import check, mixed_frame, mixed_reference, mixed_spec
 from tests.make import make_spec
 
-WEEKS, ROWS = 13, 400
+ROWS = 200
 SPEC = make_spec(features={"numeric": ["x", "y"]}, contract={}, window={"training": "91d", "check": "7d"})
+# Weeks of which the sixth lies far out: how much weeks differ is then hardly known.
+FEW = [0.3, -0.8, 0.1, 0.6, -0.4, 2.5]
+MANY = [0.3, -0.4, 0.1, 0.6, -0.4, 0.5, -0.2, -0.7, 0.0, 0.4, -0.1, 0.2, -0.3]
 
 
-def weekly(odd: float = 12.0) -> Reference:
-    """Return a reference of 13 weeks that differ, one of them by far: hardly anything stands out."""
+def weekly(levels: list[float]) -> Reference:
+    """Return a reference of weeks that lie at these levels."""
     rng = np.random.default_rng(0)
-    levels = rng.normal(size=(WEEKS, 2)) * 0.5
-    levels[4] += odd
-    frame = pd.DataFrame(
-        np.repeat(levels, ROWS, axis=0) + rng.normal(size=(WEEKS * ROWS, 2)), columns=["x", "y"]
-    )
-    times = pd.Series(
-        pd.date_range("2026-01-05", periods=len(frame), freq=pd.Timedelta("7D") / ROWS, tz="UTC")
-    )
+    at = np.repeat(np.column_stack([levels, levels[::-1]]), ROWS, axis=0)
+    frame = pd.DataFrame(at + rng.normal(size=at.shape), columns=["x", "y"])
+    step = pd.Timedelta("7D") / ROWS
+    times = pd.Series(pd.date_range("2026-01-05", periods=len(frame), freq=step, tz="UTC"))
     return build_reference(frame, SPEC, times=times)
 
 
@@ -44,7 +43,7 @@ def window(reference: Reference, shift: float) -> DriftVerdict:
 
 @pytest.fixture(scope="module")
 def blind() -> Reference:
-    return weekly()
+    return weekly(FEW)
 
 
 def test_a_history_that_cannot_show_a_complete_change_is_undecided_and_says_what_it_would_take(blind) -> None:
@@ -52,7 +51,7 @@ def test_a_history_that_cannot_show_a_complete_change_is_undecided_and_says_what
     assert verdict.outcome == "undecided"
     feature = verdict.features[0]
     assert (feature.outcome, feature.resolvable) == ("undecided", False)
-    assert feature.needed_blocks > WEEKS
+    assert feature.needed_blocks > len(FEW)
     assert f"about {feature.needed_blocks} would do" in feature.reason
     assert (verdict.inputs_moved, verdict.scores_moved) == (None, None)
 
@@ -68,14 +67,14 @@ def test_an_effect_far_beyond_its_limit_that_cannot_be_resolved_is_a_warning_wit
 
 
 def test_the_same_change_is_found_where_weeks_differ_less() -> None:
-    calm = weekly(odd=0.0)
+    calm = weekly(MANY)
     assert window(calm, 4.0).outcome == "drift"
     assert window(calm, 0.0).outcome == "ok"
     assert window(calm, 0.0).inputs_moved is False
 
 
 def test_a_change_that_matters_and_hides_among_windows_that_differ_is_not_called_ok() -> None:
-    calm = weekly(odd=0.0)
+    calm = weekly(MANY)
     verdict = window(calm, 0.8)
     psi = next(m for m in verdict.features[0].measures if m.measure == "psi")
     assert psi.threshold < psi.value < verdict.features[0].detectable

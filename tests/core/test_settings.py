@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import Settings
+from tasks.settings import Settings, granted_cores
 
 
 def test_the_defaults_keep_everything_below_the_state_folder(
@@ -51,3 +51,62 @@ def test_secrets_do_not_show_in_the_settings(tmp_path: Path) -> None:
     place = Settings(state_dir=tmp_path, store="postgresql+psycopg://me:canary@db/x", mask_key="canary")
     assert "canary" not in repr(place)
     assert "canary" not in place.model_dump_json()
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def test_threads_are_the_cores_granted_and_never_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("EVERGREEN_THREADS", raising=False)
+    assert Settings(state_dir=tmp_path).threads <= cores()
+    assert Settings(state_dir=tmp_path, threads=1).threads == 1
+    assert not caplog.records
+    asked = cores() + 1000
+    assert Settings(state_dir=tmp_path, threads=asked).threads == granted_cores()
+    monkeypatch.setenv("EVERGREEN_THREADS", str(asked))
+    assert Settings(state_dir=tmp_path).threads == granted_cores()
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "said once"
+    assert str(asked) in caplog.text
+
+
+def test_a_process_pinned_to_one_core_gets_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda who: {3})
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert granted_cores(tmp_path / "none", tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "granted"),
+    [
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "250000 100000"}, 2),
+        ("0::/a/b", {"a/b/cpu.max": "150000 100000", "a/cpu.max": "400000 100000"}, 1),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "max 100000"}, 8),
+        ("0::/a", {}, 8),
+        ("0::/", {"cpu.max": "nonsense"}, 8),
+        (
+            "4:cpu,cpuacct:/a",
+            {"cpu,cpuacct/a/cpu.cfs_quota_us": "300000", "cpu,cpuacct/a/cpu.cfs_period_us": "100000"},
+            3,
+        ),
+        (
+            "4:cpu,cpuacct:/",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+            8,
+        ),
+        ("3:memory:/a", {"memory/a/cpu.max": "100000 100000"}, 8),
+    ],
+)
+def test_a_quota_of_a_control_group_counts_as_whole_cores(
+    line: str, files: dict[str, str], granted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda who: set(range(8)))
+    (tmp_path / "process").write_text(f"{line}\n")
+    for name, text in files.items():
+        path = tmp_path / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    assert granted_cores(tmp_path / "process", tmp_path / "groups") == granted

@@ -18,7 +18,7 @@ Levels = Mapping[tuple[str, str], Level]
 Said = tuple[Outcome, str]
 
 FAR = 3.0  # times the limit of `drift`; our choice: a change of unit or a broken feed, seldom a calm window
-DOUBT = 0.1  # p-value up to which a far effect is told that the history cannot resolve; our choice
+DOUBT = 0.05  # p-value up to which a far effect is told where no p-value can be small; our choice
 
 
 def judge_features(
