@@ -16,7 +16,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.errors import RegistryError, TrainingError, WorkflowError
-from tasks.core.evaluation.clusters import cluster_codes, clustered_interval
+from tasks.core.evaluation.clusters import clustered_interval
+from tasks.core.evaluation.comparison import row_clusters
 from tasks.core.evaluation.evidence import AnchorEvidence, GateEvidence, PairedScores, Worth
 from tasks.core.evaluation.gate import decide_promotion
 from tasks.core.evaluation.metrics import check_metric, needs_probabilities
@@ -88,7 +89,7 @@ def evaluate_pair(
     promise = clustered_interval(
         whole,
         spec.metric,
-        _clusters(spec, holdout),
+        row_clusters(holdout, spec),
         confidence=spec.performance.confidence,
         seed=spec.estimator.seed,
         positive=spec.label.positive,
@@ -210,13 +211,8 @@ def _evidence(
         # Rows with known keys are left out; where too few remain, the gate is told what they were.
         overlap=new.known if is_short else 0,
         trouble="; ".join(filter(None, (*trouble, weightless, worthless, related))),
-        clusters=_clusters(spec, rows),
+        clusters=row_clusters(rows, spec),
     )
-
-
-def _clusters(spec: ModelSpec, rows: pd.DataFrame) -> NDArray[np.intp]:
-    group = spec.source.group
-    return cluster_codes(rows[spec.source.timestamp], None if group is None else rows[group])
 
 
 def _paired(keys: NDArray[Any], scored: Scored, champion: ChampionRef) -> PairedScores:  # Any: any keys

@@ -125,8 +125,8 @@ def guard_promise(
 ) -> Guarded:
     """Return what became of a champion that spent its error budget in its first windows.
 
-    The one before serves again, unless it does worse on the very rows of the bad windows: then the world has
-    changed rather than the champion, and going back would make it worse.
+    The one before serves again if it is shown to be better on the very rows of the bad windows. Otherwise the
+    world has changed rather than the champion, and the second opinion takes what the one before is good for.
 
     Args:
         spec: the model.
@@ -158,9 +158,9 @@ def guard_promise(
         if both.scores:
             was, now = (number_shown(score) for score in both.scores)
             why += f"; on these rows {spec.metric} {now}, version {before} {was}"
-            if both.scores[0] < both.scores[1]:
+            if not both.is_shown:
                 task_logger(__name__).warning("%s: %s, so it stays", spec.name, why)
-                return Guarded("nothing", f"{why}: going back would not help", over=(rollback_cause(number),))
+                return Guarded("nothing", f"{why}: not shown to help", over=(rollback_cause(number),))
     note = {"probation": {"bad": [str(window) for window in probation.bad], "judged": probation.judged}}
     return _go_back(spec, history, why, note, as_of=as_of, place=place, most=1)
 

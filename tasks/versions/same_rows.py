@@ -11,7 +11,9 @@ import pandas as pd
 
 from tasks.core.dataset import Dataset
 from tasks.core.errors import WorkflowError
+from tasks.core.evaluation.comparison import row_clusters, shown_better
 from tasks.core.evaluation.metrics import score
+from tasks.core.evaluation.scoring import Scored
 from tasks.core.model.bundle import MODEL
 from tasks.core.model.labels import labels_of
 from tasks.core.model.pipeline import Predictions, predict
@@ -29,11 +31,13 @@ class SameRows:
     """How two versions did on the same rows, in the model's metric, larger is better.
 
     `scores` are those of the earlier and the later version; None: cannot tell, because there are too few
-    labelled rows or they hold one class. `unfit` says why the earlier version cannot be scored on these rows
-    at all, however many there are; empty where it can, or where there is no row to try it on.
+    labelled rows or they hold one class. `is_shown` says whether the earlier one is better beyond chance.
+    `unfit` says why the earlier version cannot be scored on these rows at all, however many there are; empty
+    where it can, or where there is no row to try it on.
     """
 
     scores: tuple[float, float] | None = None
+    is_shown: bool = False
     unfit: str = ""
 
 
@@ -64,14 +68,18 @@ def scores_on_same_rows(
         return _unfit(earlier, err.found if isinstance(err, WorkflowError) else type(err).__name__)
     if not is_enough:
         return SameRows()
+    is_shown = False
     try:
-        now = _score(spec, truth, _answers(spec, later, known, place))
+        answers = _answers(spec, later, known, place)
+        now = _score(spec, truth, answers)
+        pair = [Scored(truth, each.prediction, each.probabilities, each.classes) for each in (said, answers)]
+        is_shown = shown_better(pair[0], pair[1], spec, row_clusters(known, spec))
     except Exception as err:  # as above; that what serves cannot answer is no reason to keep it
         _note(spec, f"version {later} cannot be scored", err)
         now = before = math.nan
     if math.isnan(before) and not math.isnan(now):
         return _unfit(earlier, "its answers hold no number")
-    return SameRows() if math.isnan(before) or math.isnan(now) else SameRows((before, now))
+    return SameRows() if math.isnan(before) or math.isnan(now) else SameRows((before, now), is_shown)
 
 
 def _read(

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.core.evaluation.champions import SecondOpinion, choose_partner, money_loss
-from tasks.core.evaluation.clusters import cluster_codes
+from tasks.core.evaluation.clusters import cluster_codes, clustered_difference
 from tasks.core.evaluation.scoring import Scored
 from tasks.core.model.labels import labels_of
 from tasks.core.model.pipeline import predict
@@ -130,6 +130,33 @@ def compare_champions(
         money=money_loss(scored[newest], values) if values else None,
     )
     return ComparedChampions(window, opinion, losses)
+
+
+def shown_better(earlier: Scored, later: Scored, spec: ModelSpec, codes: NDArray[Any]) -> bool:
+    """Return whether the earlier version is shown to be better than the later one on the same rows.
+
+    Both are scored in the model's metric, at `performance.confidence`, with rows in clusters. False where it
+    cannot be told: too few rows (`gate.min_rows`), or one class.
+
+    Args:
+        earlier: Answers of the version that served before.
+        later: Answers of the one that serves, to the same rows in the same order.
+        spec: The model.
+        codes: The cluster of each row, integers; see `clusters.cluster_codes`.
+    """
+    if len(codes) < spec.gate.min_rows:
+        return False
+    try:
+        found = clustered_difference(earlier, later, spec.metric, codes, positive=spec.label.positive)
+    except ValueError:  # the metric has no meaning for these answers
+        return False
+    return found.value > 0 and found.p_better >= spec.performance.confidence
+
+
+def row_clusters(rows: pd.DataFrame, spec: ModelSpec) -> NDArray[np.intp]:
+    """Return the cluster of every row: its entity where the spec names one, else its block of time."""
+    group = spec.source.group
+    return cluster_codes(rows[spec.source.timestamp], None if group is None else rows[group])
 
 
 def _entities(rows: pd.DataFrame, spec: ModelSpec) -> NDArray[np.intp]:

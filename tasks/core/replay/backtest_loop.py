@@ -22,8 +22,8 @@ from tasks.core.drift.profile import Reference, build_reference, profile_frame
 from tasks.core.evaluation import performance
 from tasks.core.evaluation.bootstrap import Interval
 from tasks.core.evaluation.champions import SecondOpinion
-from tasks.core.evaluation.clusters import cluster_codes, clustered_interval
-from tasks.core.evaluation.comparison import FormerChampion, compare_champions
+from tasks.core.evaluation.clusters import clustered_interval
+from tasks.core.evaluation.comparison import FormerChampion, compare_champions, row_clusters, shown_better
 from tasks.core.evaluation.gate import GateEvidence, PairedScores, decide_promotion
 from tasks.core.evaluation.performance import PerformanceVerdict
 from tasks.core.evaluation.scoring import Scored
@@ -232,8 +232,11 @@ class Loop:
         if found.outcome != "rollback" or found.span is None:
             return False
         rows, before = self.history.rows(found.span), self._champions[-2]
-        scores = [self.history.score(rows, predict(model.model, rows)) for model in (before, now)]
-        if scores[0] is not None and scores[1] is not None and scores[0] < scores[1]:
+        rows = rows[rows[spec.source.timestamp] >= pd.Timestamp(now.serves_since)]
+        earlier, later = (_scored(spec, rows, predict(version.model, rows)) for version in (before, now))
+        if len(rows) >= spec.gate.min_rows and not shown_better(
+            earlier, later, spec, row_clusters(rows, spec)
+        ):
             return False
         self._withdrawn.add(now.number)
         self._champions.pop()
@@ -369,7 +372,7 @@ class Loop:
             slices={name: rows[name].to_numpy() for name in spec.gate.slices},
             seed=spec.estimator.seed,
             train_labels=labels_of(split.train, spec),
-            clusters=_codes(spec, rows),
+            clusters=row_clusters(rows, spec),
         )
         verdict = decide_promotion(evidence, spec.gate)
         self.gates.append(verdict)
@@ -486,11 +489,6 @@ def _outcome(window: Window, verdict: PerformanceVerdict) -> CheckOutcome:
     return CheckOutcome(window, verdict.outcome, verdict.reason)
 
 
-def _codes(spec: ModelSpec, rows: pd.DataFrame) -> NDArray[np.intp]:
-    groups = rows[spec.source.group] if spec.source.group else None
-    return cluster_codes(rows[spec.source.timestamp], groups)
-
-
 def _scored(spec: ModelSpec, rows: pd.DataFrame, answers: Predictions) -> Scored:
     return Scored(labels_of(rows, spec), answers.prediction, answers.probabilities, answers.classes)
 
@@ -500,7 +498,7 @@ def _score(history: History, rows: pd.DataFrame, answers: Predictions) -> Interv
     return clustered_interval(
         _scored(spec, rows, answers),
         spec.metric,
-        _codes(spec, rows),
+        row_clusters(rows, spec),
         confidence=spec.performance.confidence,
         seed=spec.estimator.seed,
         positive=spec.label.positive,
