@@ -142,8 +142,9 @@ def _held_to(spec: ModelSpec, confidence: float) -> ModelSpec:
     """Return the spec with this confidence, under which a verdict needs as many rows as a canary does."""
     return spec.model_copy(
         update={
-            "gate": spec.gate.model_copy(update={"confidence": confidence}),
-            "performance": spec.performance.model_copy(update={"min_rows": spec.serving.canary_min_rows}),
+            "performance": spec.performance.model_copy(
+                update={"confidence": confidence, "min_rows": spec.serving.canary_min_rows}
+            ),
         }
     )
 
