@@ -30,6 +30,7 @@ from tasks.core.window import Window
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import opened
+from tasks.sources.gathering import gather
 from tasks.sources.where import within
 from tasks.store import quarantine
 from tasks.store.dataset_parts import check_part, digest_of, parts_of, readable, require_untouched
@@ -72,6 +73,7 @@ def validate(
         spec,
         missing=dataset.missing,
         source_columns=dataset.columns,
+        clashes=dataset.clashes,
         with_label=with_label,
     )
     good = _write(checked.good, Path(dataset.path).with_suffix(".good.parquet"))
@@ -132,8 +134,9 @@ def infer_contract_from_source(spec: ModelSpec, args: argparse.Namespace) -> Non
 def _some_rows(spec: ModelSpec, window: Window, settings: Settings) -> pd.DataFrame:
     """Return the features of the window's rows, of the first 200,000 if there are more."""
     batches: list[pa.RecordBatch] = []
+    names = spec.features.all
     with opened(spec, settings) as source:
-        for batch in source.batches(spec.features.all, within(spec.source.timestamp, window)):
+        for batch in source.batches(names, within(spec.source.timestamp, window)):
             batches.append(batch)
             if sum(part.num_rows for part in batches) >= _INFER_FROM:
                 break
@@ -145,8 +148,8 @@ def _some_rows(spec: ModelSpec, window: Window, settings: Settings) -> pd.DataFr
             model=spec.name,
             window=str(window),
         )
-    frames = [batch.to_pandas() for batch in batches]
-    return pd.concat(frames, ignore_index=True).head(_INFER_FROM)
+    rows: pd.DataFrame = gather(batches, names, spec).table.to_pandas()
+    return rows.head(_INFER_FROM)
 
 
 def _read(dataset: Dataset, spec: ModelSpec) -> pd.DataFrame:

@@ -117,7 +117,7 @@ class FileSource:
             )
             for batch in scanner.to_batches():
                 typed = self._typed(batch) if is_csv else batch
-                yield shaped(typed, columns, where, self._spec, names)
+                yield shaped(typed, columns, where, self._spec, names, part=path.rsplit("/", 1)[-1])
 
     def _pieces(
         self, dataset: ds.Dataset, filter_: pc.Expression | None, is_csv: bool
@@ -176,6 +176,7 @@ class FileSource:
         source = self._spec.source
         as_written = {source.key, source.timestamp, source.updated, *self._spec.features.categorical}
         as_written |= {source.group, *self._spec.gate.slices}
+        as_written |= set() if self._spec.task == "regression" else {self._spec.label.column}
         arrays = [
             column if name in as_written else _guessed(column)
             for name, column in zip(batch.schema.names, batch.columns, strict=True)

@@ -20,6 +20,7 @@ from tasks.sources.assemble import Assembled, assemble
 from tasks.sources.gathering import gather, gather_on_disk, surviving
 from tasks.sources.increments import Increment, fingerprint, folder_of, known, read, write
 from tasks.sources.selection import Plan, known_at, plan_next, plan_whole, whole
+from tasks.sources.spelling import key_texts
 from tasks.sources.where import Clause, between, just_after
 
 
@@ -67,7 +68,7 @@ def read_window(
     needed = [*columns, spec.source.updated] if spec.source.updated else columns
     batches = source.batches(list(dict.fromkeys(needed)), whole(source, spec, window, as_of))
     return assemble(
-        gather(batches, needed),
+        gather(batches, needed, spec),
         spec,
         window,
         columns=columns,
@@ -85,7 +86,7 @@ def stream_window(
     needed = [*spec.columns, spec.source.updated] if spec.source.updated else spec.columns
     folder = settings.work_dir(spec.name)
     batches = source.batches(list(dict.fromkeys(needed)), whole(source, spec, window, as_of))
-    with gather_on_disk(batches, needed, folder) as versions:
+    with gather_on_disk(batches, needed, folder, spec) as versions:
         return assemble(
             versions,
             spec,
@@ -106,7 +107,7 @@ def read_labels(
     if mature <= window.start:
         # Nothing can be mature yet: no row needs reading.
         made = assemble(
-            gather([], columns),
+            gather([], columns, spec),
             spec,
             window,
             columns=columns,
@@ -177,7 +178,7 @@ def _carry_out(
         standing = [pair for pair in committed if pair[0] in plan.keep]
         batches = surviving(folder, [*standing, (name, plan.increment)])
     assembled = assemble(
-        gather(batches, columns),
+        gather(batches, columns, spec),
         spec,
         window,
         columns=columns,
@@ -217,7 +218,7 @@ def _new_and_late(
     fresh = pc.greater_equal(times, pa.scalar(watermark, times.type)).to_numpy()
     late = np.zeros(len(kept), dtype=bool)
     if committed and not fresh.all():
-        keys = table.column(spec.source.key).take(kept).cast(pa.string())
+        keys = key_texts(table.column(spec.source.key).take(kept))
         late = ~fresh & ~pc.is_in(keys, _held_keys(spec, settings, committed)).to_numpy()
     return int((labelled & (fresh | late)).sum()), int(late.sum())
 
@@ -225,7 +226,7 @@ def _new_and_late(
 def _held_keys(spec: ModelSpec, settings: Settings, committed: Sequence[str]) -> pa.Array:
     folder = folder_of(spec, settings)
     found = [
-        pc.unique(batch.column(0).cast(pa.string()))
+        pc.unique(key_texts(batch.column(0)))
         for name in committed
         for batch in read(folder, name, [spec.source.key])
     ]
