@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator, model_validator
 
 from tasks.core.placeholders import NO_LITERAL_PASSWORD, known_placeholders, without_secrets
@@ -48,6 +50,10 @@ class Source(Part):
     timezone: str | None = Field(
         None,
         **at(9, "Zone of timestamps that carry none, e.g. UTC; without it such timestamps are refused."),
+    )
+
+    timestamp_unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        None, **at(10, "What times that are numbers count since 1970: s, ms, us or ns.")
     )
 
     @field_validator("url")

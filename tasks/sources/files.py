@@ -18,7 +18,7 @@ from tasks.core.errors import FetchError, SourceUnavailable
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.sources import count_streamed
-from tasks.sources.shape import needed, require_identity, shaped
+from tasks.sources.shape import Tally, needed, require_identity, shaped
 from tasks.sources.times import DATE_LIKE, kind_of, pushed
 from tasks.sources.where import Where
 from tasks.store.s3 import filesystem
@@ -91,15 +91,19 @@ class FileSource:
 
     def batches(self, columns: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
         """Yield the matching rows file by file; a file without a wanted column comes without it."""
+        tally = Tally(self._spec)
         for path in self._files:
             with self._told(path):
-                yield from self._rows(path, columns, where)
+                yield from self._rows(path, columns, where, tally)
+        tally.judge(lambda: sum(self._dataset(path).count_rows() for path in self._files))
 
     def count(self, where: Where, distinct: str | None = None) -> int:
         """Return how many rows match, reading only the columns that decide."""
         return count_streamed(self, where, distinct or self._spec.source.key, distinct=distinct is not None)
 
-    def _rows(self, path: str, columns: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
+    def _rows(
+        self, path: str, columns: Sequence[str], where: Where, tally: Tally
+    ) -> Iterator[pa.RecordBatch]:
         dataset = self._dataset(path)
         names = dataset.schema.names
         require_identity(names, self._spec, f"file {path.rsplit('/', 1)[-1]!r}")
@@ -117,7 +121,9 @@ class FileSource:
             )
             for batch in scanner.to_batches():
                 typed = self._typed(batch) if is_csv else batch
-                yield shaped(typed, columns, where, self._spec, names, part=path.rsplit("/", 1)[-1])
+                yield shaped(
+                    typed, columns, where, self._spec, names, part=path.rsplit("/", 1)[-1], tally=tally
+                )
 
     def _pieces(
         self, dataset: ds.Dataset, filter_: pc.Expression | None, is_csv: bool
@@ -141,7 +147,9 @@ class FileSource:
         if kind == "parquet":
             # Read ahead only where each request costs: what is read ahead stays in memory to the file's end.
             options = ds.ParquetFragmentScanOptions(pre_buffer=self._s3, use_buffered_stream=not self._s3)
-            format_ = ds.ParquetFileFormat(default_fragment_scan_options=options)
+            format_ = ds.ParquetFileFormat(
+                default_fragment_scan_options=options, coerce_int96_timestamp_unit="us"
+            )
             return ds.dataset(path, format=format_, filesystem=self._filesystem)
         with self._filesystem.open_input_stream(path) as stream:
             names = csv.open_csv(stream).schema.names
@@ -159,8 +167,8 @@ class FileSource:
                 kind = kind_of(schema.field(clause.column).type, clause.column, self._spec)
                 if kind is None or pa.types.is_dictionary(schema.field(clause.column).type):
                     continue
-                if clause.op == "null":
-                    both &= field.is_null() | (field == "") if kind == "text" else field.is_null()
+                if clause.op in ("null", "unreadable"):
+                    both &= pc.scalar(True) if kind == "text" else field.is_null()
                     continue
                 bound = pc.scalar(pa.scalar(pushed(clause, kind, self._spec)))
                 compared = field >= bound if clause.op == "ge" else field < bound

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,6 +10,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from tasks.core.dataset import Dataset
 from tasks.core.errors import FetchError
@@ -21,7 +23,9 @@ from tasks.sources.gathering import gather, gather_on_disk, surviving
 from tasks.sources.increments import Increment, fingerprint, folder_of, known, read, write
 from tasks.sources.selection import Plan, known_at, plan_next, plan_whole, whole
 from tasks.sources.spelling import key_texts
-from tasks.sources.where import Clause, between, just_after
+from tasks.sources.where import Clause, Where, between, just_after
+
+MOST_UNREADABLE = 10_000
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def read_training(
     `watermark` and the increments' `names` are what the last commit left.
     """
     window = training_window(spec, as_of)
-    future = source.count(known_at(spec, as_of, Clause(spec.source.timestamp, "ge", just_after(as_of))))
+    future = source.count(_ahead(spec, as_of))
     undated = source.count(((Clause(spec.source.timestamp, "null"),),))
     committed = _committed(spec, names, settings) if source.incremental else []
     plan = plan_next(source, spec, window, as_of, committed) if committed else None
@@ -151,7 +155,33 @@ def read_training(
         assembled, increment = _carry_out(plan, source, spec, window, settings)
     new, late = _new_and_late(assembled, spec, settings, watermark, [name for name, _ in committed])
     increments = (*plan.keep, increment) if increment else ()
+    if undated:
+        path = _set_aside_unreadable(source, spec, settings)
+        assembled = replace(assembled, dataset=replace(assembled.dataset, unreadable=path))
     return Training(assembled, increment, increments, new, late, future, undated)
+
+
+def _ahead(spec: ModelSpec, as_of: datetime) -> Where:
+    """Return the filter for rows that say they happen, or were written, after `as_of`."""
+    after = just_after(as_of)
+    written = ((Clause(spec.source.updated, "ge", after),),) if spec.source.updated else ()
+    return (*known_at(spec, as_of, Clause(spec.source.timestamp, "ge", after)), *written)
+
+
+def _set_aside_unreadable(source: Source, spec: ModelSpec, settings: Settings) -> str:
+    """Return the Parquet file of at most 10,000 rows whose time cannot be read; "" when there are none."""
+    batches, rows = [], 0
+    for batch in source.batches(list(spec.columns), ((Clause(spec.source.timestamp, "unreadable"),),)):
+        batches.append(batch)
+        rows += batch.num_rows
+        if rows >= MOST_UNREADABLE:
+            break
+    if not rows:
+        return ""
+    table = gather(batches, list(spec.columns), spec).table.slice(0, MOST_UNREADABLE)
+    path = settings.work_dir(spec.name) / f"unreadable-{uuid.uuid4().hex[:12]}.parquet"
+    pq.write_table(table, path)
+    return str(path)
 
 
 def _committed(spec: ModelSpec, names: Sequence[str], settings: Settings) -> list[tuple[str, Increment]]:

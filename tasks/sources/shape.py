@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,8 +12,8 @@ import pyarrow.compute as pc
 from tasks.core.data.renames import likely_renames
 from tasks.core.errors import ContractError, FetchError
 from tasks.core.spec import ModelSpec
-from tasks.sources.times import to_utc
-from tasks.sources.where import Where, columns_of, matches
+from tasks.sources.times import to_utc, unreadable
+from tasks.sources.where import Where, columns_of, matches, unreadable_name
 
 _NAMES = b"evergreen.columns"
 _PART = b"evergreen.part"
@@ -61,22 +62,62 @@ def shaped(
     names: Sequence[str],
     *,
     part: str = "",
+    layout: str | None = None,
+    tally: Tally | None = None,
 ) -> pa.RecordBatch:
     """Return the rows of `batch` that `where` lets through, times in UTC, with the columns asked for.
 
     `names` are all columns of this part of the source, `part` is its own name; both travel in the schema's
-    metadata.
+    metadata. `layout` is the format of its times where it is not ISO 8601; `tally` counts those unread.
     """
     times = set(time_columns(spec))
-    arrays = [
-        to_utc(column, name, spec) if name in times else plain(column, name, spec)
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    ]
-    whole = pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+    arrays, flags = [], {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name not in times:
+            arrays.append(plain(column, name, spec))
+            continue
+        arrays.append(to_utc(column, name, spec, layout=layout))
+        flags[unreadable_name(name)] = unread = unreadable(column, arrays[-1])
+        if tally is not None:
+            tally.add(name, len(unread), pc.sum(unread).as_py() or 0)
+    whole = pa.RecordBatch.from_arrays([*arrays, *flags.values()], names=[*batch.schema.names, *flags])
     chosen = whole.filter(matches(where, whole)).select(
         [name for name in columns if name in batch.schema.names]
     )
     return chosen.replace_schema_metadata({_NAMES: json.dumps(list(names)).encode(), _PART: part.encode()})
+
+
+class Tally:
+    """How many times of a pass over a source could not be read: few are bad rows, many are a bad column."""
+
+    def __init__(self, spec: ModelSpec):
+        self._spec = spec
+        self._rows: Counter[str] = Counter()
+        self._unread: Counter[str] = Counter()
+
+    def add(self, column: str, rows: int, unread: int) -> None:
+        """Count the rows of one batch."""
+        self._rows[column] += rows
+        self._unread[column] += unread
+
+    def judge(self, total: Callable[[], int]) -> None:
+        """Return nothing where no more than `contract.max_bad_share` of all times cannot be read.
+
+        `total` counts the rows of the whole source, of which the pass may have seen a part.
+
+        Raises:
+            FetchError: where more cannot.
+        """
+        share = self._spec.contract.max_bad_share
+        for column, unread in self._unread.items():
+            if unread > share * self._rows[column] and unread > share * total():
+                raise FetchError(
+                    f"{unread} values of {column!r} that are no time",
+                    "ISO 8601, e.g. 2026-01-31T08:00:00Z",
+                    "correct them, convert them in source.query, or set source.csv.timestamp_format or "
+                    "source.timestamp_unit",
+                    model=self._spec.name,
+                )
 
 
 def source_names(schema: pa.Schema) -> list[str]:

@@ -19,7 +19,8 @@ from tasks.core.errors import FetchError, SourceUnavailable, SpecError
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_parts import Scalar
 from tasks.sources import count_streamed
-from tasks.sources.shape import needed, require_identity, shaped, time_columns
+from tasks.sources.endless import read_endless_times
+from tasks.sources.shape import Tally, needed, require_identity, shaped, time_columns
 from tasks.sources.times import DATE_LIKE, Kind, is_exact, kind_of, pushed
 from tasks.sources.where import Clause, Where
 
@@ -86,10 +87,12 @@ class SqlSource:
             result = connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(
                 statement
             )
+            tally = Tally(self._spec)
             for rows in result.partitions():
                 arrays = [_array(list(values)) for values in zip(*rows, strict=True)]
                 batch = pa.RecordBatch.from_arrays(arrays, names=read)
-                yield shaped(batch, columns, where, self._spec, self._names)
+                yield shaped(batch, columns, where, self._spec, self._names, tally=tally)
+        tally.judge(lambda: self.count(()))
 
     def count(self, where: Where, distinct: str | None = None) -> int:
         """Return how many rows match; counted in the database where its bounds are exact."""
@@ -129,8 +132,10 @@ class SqlSource:
         return query.columns(*[sa.column(name) for name in columns]).subquery("source")
 
     def _exact(self, where: Where) -> bool:
-        names = {clause.column for part in where for clause in part if clause.op != "null"}
-        kinds = [self._kinds[name] for name in names]
+        clauses = [clause for part in where for clause in part]
+        if any(self._kinds[clause.column] == "text" for clause in clauses):
+            return False
+        kinds = [self._kinds[clause.column] for clause in clauses if clause.op not in ("null", "unreadable")]
         return all(kind is not None and is_exact(kind, self._spec) for kind in kinds)
 
     def _condition(self, where: Where) -> sa.ColumnElement[bool]:
@@ -143,9 +148,8 @@ class SqlSource:
         kind = self._kinds[clause.column]
         if kind is None:
             return sa.true()  # nothing is stored there yet: the exact filter decides
-        if clause.op == "null":
-            # Empty text counts as no time; letting it through costs nothing.
-            return sa.or_(column.is_(None), column == "") if kind == "text" else column.is_(None)
+        if clause.op in ("null", "unreadable"):
+            return _undated(column) if kind == "text" else column.is_(None)
         bound = pushed(clause, kind, self._spec)
         value = sa.bindparam(None, bound, type_=sa.DateTime(timezone=True) if kind == "aware" else None)
         compared = column >= value if clause.op == "ge" else column < value
@@ -160,6 +164,21 @@ class SqlSource:
         except SQLAlchemyError as err:
             # The database's own text may show a value, and Prefect would log it with the chain of causes.
             raise _told(err, self._url, self._spec, self._parameters) from None
+
+
+def _undated(column: sa.ColumnClause[Any]) -> sa.ColumnElement[bool]:
+    """Rows with text that may be no time: a few too many, which costs nothing, and not one too few.
+
+    Only a day that its month does not have (2026-02-30) is missed; such a row is in no window either way.
+    """
+    year, month, day = (sa.func.substr(column, start, size) for start, size in ((1, 4), (6, 2), (9, 2)))
+    dated = sa.and_(
+        column.like(DATE_LIKE),
+        year.between("0001", "9999"),
+        month.between("01", "12"),
+        day.between("01", "31"),
+    )
+    return sa.or_(column.is_(None), sa.not_(dated))
 
 
 @contextmanager
@@ -207,11 +226,14 @@ def _engine(url: URL, spec: ModelSpec) -> sa.Engine:
                 model=spec.name,
             )
     try:
-        return sa.create_engine(url, poolclass=NullPool, connect_args=options, hide_parameters=True)
+        engine = sa.create_engine(url, poolclass=NullPool, connect_args=options, hide_parameters=True)
     except (NoSuchModuleError, ModuleNotFoundError) as err:
         raise SpecError(
             f"source.url of kind {url.drivername!r}", "an installed SQLAlchemy driver", model=spec.name
         ) from err
+    if url.drivername == "postgresql+psycopg":
+        sa.event.listen(engine, "connect", lambda connection, _: read_endless_times(connection))
+    return engine
 
 
 def _told(err: SQLAlchemyError, url: URL, spec: ModelSpec, parameters: Mapping[str, Scalar]) -> FetchError:
