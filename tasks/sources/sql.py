@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,25 +14,22 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from tasks.core.errors import FetchError, SourceUnavailable, SpecError
+from tasks.core.errors import FetchError, SpecError
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_parts import Scalar
 from tasks.sources import count_streamed
 from tasks.sources.endless import read_endless_times
+from tasks.sources.query_text import bare_query
 from tasks.sources.shape import Tally, needed, require_identity, shaped, time_columns
+from tasks.sources.sql_errors import told
 from tasks.sources.times import DATE_LIKE, Kind, is_exact, kind_of, pushed
 from tasks.sources.where import Clause, Where
 
 BATCH_ROWS = 50_000
 _CONNECT_SECONDS = 10
-_PERMANENT = re.compile(
-    r"no such (table|column)|does not exist|syntax error|authentication failed|permission denied"
-    r"|unable to open|not a database|unknown column|access denied|no password supplied",
-    re.IGNORECASE,
-)
 
 
 class SqlSource:
@@ -53,6 +52,14 @@ class SqlSource:
         with self._connection() as connection:
             names = list(
                 connection.execute(sa.select(sa.text("*")).select_from(self._from([])).limit(0)).keys()
+            )
+        doubled = _doubled(names) & set(self._spec.columns)
+        if doubled:
+            raise FetchError(
+                f"columns that stand more than once in the query: {', '.join(map(repr, sorted(doubled)))}",
+                "each column name once",
+                "name the columns in source.query instead of *",
+                model=self._spec.name,
             )
         require_identity(names, self._spec, "a table")
         return names
@@ -128,7 +135,7 @@ class SqlSource:
         if source.query is None:
             schema, _, table = str(source.table).rpartition(".")
             return sa.table(table, schema=schema or None)
-        query = sa.text(source.query.strip().rstrip(";")).bindparams(**self._parameters)
+        query = sa.text(bare_query(source.query)).bindparams(**self._parameters)
         return query.columns(*[sa.column(name) for name in columns]).subquery("source")
 
     def _exact(self, where: Where) -> bool:
@@ -163,7 +170,13 @@ class SqlSource:
                 yield connection
         except SQLAlchemyError as err:
             # The database's own text may show a value, and Prefect would log it with the chain of causes.
-            raise _told(err, self._url, self._spec, self._parameters) from None
+            raise told(err, self._url, self._spec, self._parameters) from None
+
+
+def _doubled(names: Sequence[str]) -> set[str]:
+    """Return the names that several columns have; SQLite calls the second one name:1."""
+    again = {name.rsplit(":", 1)[0] for name in names if re.search(r":\d+$", name)}
+    return {name for name in names if names.count(name) > 1 or name in again}
 
 
 def _undated(column: sa.ColumnClause[Any]) -> sa.ColumnElement[bool]:
@@ -195,7 +208,7 @@ def connection_to(spec: ModelSpec, url: str) -> Iterator[sa.Connection]:
         with engine.begin() as connection:
             yield connection
     except SQLAlchemyError as err:
-        raise _told(err, parsed, spec, {}) from None
+        raise told(err, parsed, spec, {}) from None
     finally:
         engine.dispose()
 
@@ -236,37 +249,24 @@ def _engine(url: URL, spec: ModelSpec) -> sa.Engine:
     return engine
 
 
-def _told(err: SQLAlchemyError, url: URL, spec: ModelSpec, parameters: Mapping[str, Scalar]) -> FetchError:
-    """Say what went wrong without the statement, its values, the password or the URL's options."""
-    database = Path(url.database or "").name
-    where = f"{url.get_backend_name()} {database}".strip() + (f" at {url.host}" if url.host else "")
-    original = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
-    name = type(original).__name__
-    told = name in {"OperationalError", "InterfaceError", "ProgrammingError"} or "Undefined" in name
-    reason = next(iter(str(original).strip().splitlines()), "") if told else ""
-    for secret in _secrets(url, parameters):
-        reason = reason.replace(secret, "***")
-    reason = reason[:160]
-    passing = isinstance(err, sa.exc.OperationalError | sa.exc.InterfaceError) or (
-        isinstance(err, DBAPIError) and err.connection_invalidated
-    )
-    found = f"{where} that failed: {name}" + (f" ({reason})" if reason else "")
-    if passing and not _PERMANENT.search(reason):
-        return SourceUnavailable(found, "a database that answers", "check that it is up", model=spec.name)
-    return FetchError(found, "a readable table or query", "check source in the model block", model=spec.name)
-
-
-def _secrets(url: URL, parameters: Mapping[str, Scalar]) -> list[str]:
-    """Return every text that may be a secret, longest first, so that no part of one is left."""
-    texts = [str(url.password or ""), *(value for value in parameters.values() if isinstance(value, str))]
-    for value in url.query.values():
-        texts += [value] if isinstance(value, str) else value
-    return sorted({text for text in texts if len(text) > 2}, key=len, reverse=True)
-
-
 def _array(values: list[Any]) -> pa.Array:
     """Return the values in one type; text where the column mixes types, for the contract to judge."""
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    except (pa.ArrowException, TypeError, OverflowError):
+        pass
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, float | Decimal) for value in known) and not _are_whole(known):
+        return pa.array([None if value is None else float(value) for value in values])
+    texts = [None if value is None else _plain_text(value) for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _are_whole(values: list[Any]) -> bool:
+    return all(math.isfinite(value) and value == int(value) for value in values)
+
+
+def _plain_text(value: Any) -> str:  # Any: a value of a database
+    """Return the value as text, a whole number digit by digit."""
+    is_number = isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value)
+    return str(int(value)) if is_number else str(value)
