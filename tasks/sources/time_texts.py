@@ -49,7 +49,10 @@ def read_texts(
     """
     texts = pc.utf8_trim_whitespace(texts)
     if layout is not None:
-        return _by_layout(texts, layout, place)
+        by_layout = _by_layout(texts, layout, place)
+        if by_layout.null_count == texts.null_count:
+            return by_layout
+        return pc.coalesce(by_layout, read_texts(texts, place, unit=unit))
     for pattern, spelling in _REWRITTEN:
         if pc.any(pc.match_substring_regex(texts, pattern)).as_py():
             texts = pc.replace_substring_regex(texts, pattern, spelling)
