@@ -35,7 +35,8 @@ class Fetched:
     `new_rows` are labelled rows that the last committed training could not have seen: dated since the
     watermark, or dated before it and late. `increments` hold from the next commit on; `increment` is the one
     this fetch added ("" for sources that are cheaper to read again than to copy). `future_rows` are dated
-    after `as_of` and held back; `undated_rows` have no timestamp and can be in no window.
+    or written after `as_of` and held back; `undated_rows` have no readable timestamp and can be in no window.
+    `skipped_files` lie in the folder of the source and are empty or none of its data.
     """
 
     dataset: Dataset
@@ -49,6 +50,7 @@ class Fetched:
     undated_rows: int = 0
     increment: str = ""
     increments: tuple[str, ...] = ()
+    skipped_files: int = 0
 
 
 @task(name="fetch training rows", **READING)
@@ -72,11 +74,13 @@ def fetch_training(spec: ModelSpec, as_of: datetime, *, settings: Settings | Non
     names = standing.increments if standing else []
     with opened(spec, settings) as source:
         found = read_training(source, spec, as_of, settings, watermark=moment, names=names)
+        skipped = sum(source.skipped.values())
     dataset, resolution = found.assembled.dataset, found.assembled.resolution
     task_logger(__name__).info(
-        "Fetched %d rows of %s for %s (%d new, %d late, %d corrected, %d doubled, %d future, %d undated)",
+        "Fetched %d rows of %s for %s (%d new, %d late, %d corrected, %d doubled, %d future, %d undated; "
+        "%d files passed over)",
         *(dataset.rows, spec.name, dataset.window, found.new, found.late),
-        *(resolution.corrections, resolution.duplicates, found.future, found.undated),
+        *(resolution.corrections, resolution.duplicates, found.future, found.undated, skipped),
     )
     return Fetched(
         dataset=dataset,
@@ -90,6 +94,7 @@ def fetch_training(spec: ModelSpec, as_of: datetime, *, settings: Settings | Non
         undated_rows=found.undated,
         increment=found.increment,
         increments=found.increments,
+        skipped_files=skipped,
     )
 
 

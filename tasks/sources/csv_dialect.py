@@ -107,8 +107,8 @@ def guess_encoding(sample: bytes, spec: ModelSpec, name: str) -> str:
         return "utf-8"
     text = sample.decode("cp1252", errors="replace")
     foreign = [sign for sign in text if ord(sign) > 127]
-    western = sum(bool(_WESTERN.match(sign)) for sign in foreign)
-    if western == len(foreign) and len(foreign) < len(text) / 4:
+    # A word of foreign letters alone is another alphabet: Western ones stand between plain letters.
+    if all(_WESTERN.match(sign) for sign in foreign) and not re.search(r"[^\x00-\x7f]{3}", text):
         return "cp1252"
     raise FetchError(
         f"{name!r} that is not UTF-8 text",

@@ -199,7 +199,7 @@ class CsvFile:
         return numbers
 
     def _fault(self) -> FetchError:
-        """Return the first thing that is wrong, with its line, found by reading the file once more by hand."""
+        """Return the first thing that is wrong, with its line, found by reading the file once more."""
         line = 0
         try:
             with closing(self._open()) as stream:
@@ -210,7 +210,7 @@ class CsvFile:
                 reader = csv.reader(lines, delimiter=dialect.separator, quotechar=dialect.quote)
                 width = len(next(reader, []))
                 for cells in reader:
-                    first, line = line + 1, reader.line_num
+                    line = reader.line_num
                     if cells and len(cells) != width:
                         at = line + dialect.skip_rows
                         return self._error(
@@ -218,7 +218,6 @@ class CsvFile:
                             "as many in each line",
                             "correct the line; look for a separator, or a quote, inside a cell",
                         )
-                    del first
         except FetchError as err:
             return err
         except (OSError, EOFError, zlib.error, zipfile.BadZipFile):

@@ -43,6 +43,11 @@ class SqlSource:
         self._url = _parsed(url, spec)
         self._engine = _engine(self._url, spec)
 
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Nothing: a database has no files."""
+        return {}
+
     def close(self) -> None:
         """Let go of the engine."""
         self._engine.dispose()
