@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import hmac
+import json
 import re
 import secrets
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,14 +130,23 @@ def infer_contract_from_source(spec: ModelSpec, args: argparse.Namespace) -> Non
     moment = getattr(args, "as_of", None) or datetime.now(UTC)
     settings = Settings()
     window = Window.ending(moment, spec.window.training)
-    sys.stdout.write(contract_yaml(_some_rows(spec, window, settings), spec))
+    rows, dialect = _some_rows(spec, window, settings)
+    if dialect:
+        body = ", ".join(
+            f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in dialect.items()
+        )
+        sys.stdout.write(f"# source.csv as it was read: {{{body}}}\n")
+    sys.stdout.write(contract_yaml(rows, spec))
 
 
-def _some_rows(spec: ModelSpec, window: Window, settings: Settings) -> pd.DataFrame:
-    """Return the features of the window's rows, of the first 200,000 if there are more."""
+def _some_rows(
+    spec: ModelSpec, window: Window, settings: Settings
+) -> tuple[pd.DataFrame, Mapping[str, object]]:
+    """Return the features of the window's rows, of the first 200,000 if there are more; and their dialect."""
     batches: list[pa.RecordBatch] = []
     names = spec.features.all
     with opened(spec, settings) as source:
+        dialect = source.dialect
         for batch in source.batches(names, within(spec.source.timestamp, window)):
             batches.append(batch)
             if sum(part.num_rows for part in batches) >= _INFER_FROM:
@@ -149,7 +160,7 @@ def _some_rows(spec: ModelSpec, window: Window, settings: Settings) -> pd.DataFr
             window=str(window),
         )
     rows: pd.DataFrame = gather(batches, names, spec).table.to_pandas()
-    return rows.head(_INFER_FROM)
+    return rows.head(_INFER_FROM), dialect
 
 
 def _read(dataset: Dataset, spec: ModelSpec) -> pd.DataFrame:

@@ -29,6 +29,10 @@ class Source(Protocol):
     def skipped(self) -> Mapping[str, int]:
         """How many files beside those with rows were passed over, by reason."""
 
+    @property
+    def dialect(self) -> Mapping[str, object]:
+        """How its CSV is written, as `source.csv` would say it; nothing where it has none."""
+
     def schema(self) -> list[str]:
         """Return the names of all columns."""
 

@@ -80,6 +80,13 @@ class CsvFile:
             )
         return fewest[0]
 
+    def written(self) -> dict[str, object]:
+        """Return how the file is written, as `source.csv` would say it."""
+        dialect = self.dialect
+        plain = {"timestamp_format": self.layout} if self.layout else {}
+        names = ("separator", "decimal", "thousands", "encoding", "quote", "skip_rows")
+        return {name: getattr(dialect, name) for name in names} | plain
+
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield these columns: numbers as numbers; identities, categories and classes as written."""
         spec, numeric = self._spec, numeric_columns(self._spec)

@@ -71,6 +71,12 @@ class FileSource:
         """How many files of the folder were passed over, by reason."""
         return self._listing.skipped
 
+    @property
+    def dialect(self) -> Mapping[str, object]:
+        """How the first CSV file is written, as `source.csv` would say it; nothing where there is none."""
+        first = next((path for path in self._listing.paths if format_of(path) == "csv"), None)
+        return self._csv(first).written() if first else {}
+
     def schema(self) -> list[str]:
         """Return the names of all columns of any of the files, in order of appearance."""
         names: dict[str, None] = {}

@@ -48,6 +48,11 @@ class SqlSource:
         """Nothing: a database has no files."""
         return {}
 
+    @property
+    def dialect(self) -> Mapping[str, object]:
+        """Nothing: a database has no CSV."""
+        return {}
+
     def close(self) -> None:
         """Let go of the engine."""
         self._engine.dispose()

@@ -60,6 +60,11 @@ class WebSource:
         """Nothing: it is one file."""
         return {}
 
+    @property
+    def dialect(self) -> Mapping[str, object]:
+        """How the download is written, where it is CSV."""
+        return self._file.dialect
+
     def schema(self) -> list[str]:
         """Return the names of all columns."""
         return self._file.schema()

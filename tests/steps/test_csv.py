@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from tasks.core.errors import FetchError, SpecError
 from tasks.fetch import fetch_training
 from tasks.settings import Settings
+from tasks.validate import infer_contract_from_source
 from tests.make import START, make_frame, make_spec, spec_block
 
 AS_OF = START + pd.Timedelta(days=30)
@@ -238,3 +241,16 @@ def test_doubled_columns_and_a_missing_header_are_named(tmp_path: Path, settings
 def test_a_dialect_that_cannot_be_is_refused_in_the_block(csv: dict[str, str]) -> None:
     with pytest.raises(SpecError):
         spec_at("a.csv", csv=csv)
+
+
+def test_an_inferred_contract_shows_how_the_file_was_read(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_STATE_DIR", str(settings.root))
+    frame = base()
+    local = frame.assign(event_time=frame["event_time"].dt.strftime("%d.%m.%Y %H:%M"))
+    (tmp_path / "a.csv").write_bytes(local.to_csv(index=False, sep=";", decimal=",").encode("cp1252"))
+    infer_contract_from_source(spec_at(tmp_path / "a.csv"), argparse.Namespace(as_of=AS_OF.to_pydatetime()))
+    first = yaml.safe_load(capsys.readouterr().out.splitlines()[0].partition(": ")[2])
+    expected = {"separator": ";", "decimal": ",", "encoding": "cp1252", "timestamp_format": "%d.%m.%Y %H:%M"}
+    assert expected.items() <= first.items()
