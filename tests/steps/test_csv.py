@@ -250,7 +250,7 @@ def test_an_inferred_contract_shows_how_the_file_was_read(
     frame = base()
     local = frame.assign(event_time=frame["event_time"].dt.strftime("%d.%m.%Y %H:%M"))
     (tmp_path / "a.csv").write_bytes(local.to_csv(index=False, sep=";", decimal=",").encode("cp1252"))
-    infer_contract_from_source(spec_at(tmp_path / "a.csv"), argparse.Namespace(as_of=AS_OF.to_pydatetime()))
+    infer_contract_from_source(spec_at(tmp_path / "a.csv"), argparse.Namespace(as_of=AS_OF))
     first = yaml.safe_load(capsys.readouterr().out.splitlines()[0].partition(": ")[2])
     expected = {"separator": ";", "decimal": ",", "encoding": "cp1252", "timestamp_format": "%d.%m.%Y %H:%M"}
     assert expected.items() <= first.items()

@@ -49,6 +49,7 @@ def engine(url: str) -> sa.Engine:
         "/* :x */ SELECT * FROM customer_events /* the\nend */ ;\n",
         "SELECT * FROM customer_events WHERE plan <> 'a :b -- c' AND plan <> '{\"k\":true}'",
         "SELECT customer_events.*, 'it''s; -- :x' AS note FROM customer_events --",
+        "SELECT * FROM customer_events WHERE plan LIKE '%' AND region NOT LIKE '100%% sure:%'",
         "WITH e AS (SELECT * FROM customer_events -- here\n) SELECT * FROM e",
     ],
 )
