@@ -29,7 +29,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from tasks.core.model.columns import category_text
+from tasks.core.model.columns import category_text, in_words
 from tasks.core.model.pipeline import Categories, Numbers, Predictions
 
 Row = Mapping[str, Any]  # Any: checked values
@@ -106,7 +106,7 @@ class _Levels:
     """One categorical column: each text's numbers, those of a missing value and those of an unseen one."""
 
     name: str
-    words: Mapping[str, str]
+    words: str
     table: Mapping[str, Any]  # Any: a number, or an array of them; as the two below
     missing: Any
     unseen: Any
@@ -120,7 +120,7 @@ class _Levels:
         elif value is None or value != value:  # noqa: PLR0124 - NaN differs from itself
             return self.missing
         text = category_text(value)
-        return self.table.get(self.words.get(text, text), self.unseen)
+        return self.table.get(in_words(text, self.words), self.unseen)
 
 
 def _numbers(step: Any, names: list[str]) -> _Numbers | None:  # Any: a fitted transformer
@@ -173,8 +173,7 @@ def _table(encoder: Any, index: int, name: str, words: str, place: slice, is_num
     asked[:, index] = [*known, np.nan, unseen]
     given = np.asarray(encoder.transform(asked), dtype=np.float64)[:, place]
     numbers = given[:, 0].tolist() if is_number else list(given)
-    other = {"numbers": {"True": "1", "False": "0"}, "truths": {"1": "True", "0": "False"}}.get(words, {})
-    return _Levels(name, other, dict(zip(known, numbers, strict=False)), numbers[-2], numbers[-1])
+    return _Levels(name, words, dict(zip(known, numbers, strict=False)), numbers[-2], numbers[-1])
 
 
 def _joined(numbers: _Numbers, levels: Sequence[_Levels]) -> Callable[[Sequence[Row]], Matrix]:

@@ -35,8 +35,9 @@ class Fetched:
     `new_rows` are labelled rows that the last committed training could not have seen: dated since the
     watermark, or dated before it and late. `increments` hold from the next commit on; `increment` is the one
     this fetch added ("" for sources that are cheaper to read again than to copy). `future_rows` are dated
-    after `as_of` and held back; `undated_rows` have no timestamp and can be in no window. `window_rows` are
-    the labelled rows of the training window, beyond which the dataset may reach back.
+    or written after `as_of` and held back; `undated_rows` have no readable timestamp and can be in no window.
+    `window_rows` are the labelled rows of the training window, beyond which the dataset may reach back.
+    `skipped_files` lie in the folder of the source and are empty or none of its data.
     """
 
     dataset: Dataset
@@ -51,6 +52,7 @@ class Fetched:
     window_rows: int = 0
     increment: str = ""
     increments: tuple[str, ...] = ()
+    skipped_files: int = 0
 
 
 @task(name="fetch training rows", **READING)
@@ -81,11 +83,13 @@ def fetch_training(
     names = standing.increments if standing else []
     with opened(spec, settings) as source:
         found = read_training(source, spec, as_of, settings, watermark=moment, names=names, break_at=break_at)
+        skipped = sum(source.skipped.values())
     dataset, resolution = found.assembled.dataset, found.assembled.resolution
     task_logger(__name__).info(
-        "Fetched %d rows of %s for %s (%d new, %d late, %d corrected, %d doubled, %d future, %d undated)",
+        "Fetched %d rows of %s for %s (%d new, %d late, %d corrected, %d doubled, %d future, %d undated; "
+        "%d files passed over)",
         *(dataset.rows, spec.name, dataset.window, found.new, found.late),
-        *(resolution.corrections, resolution.duplicates, found.future, found.undated),
+        *(resolution.corrections, resolution.duplicates, found.future, found.undated, skipped),
     )
     return Fetched(
         dataset=dataset,
@@ -100,6 +104,7 @@ def fetch_training(
         window_rows=found.window_rows,
         increment=found.increment,
         increments=found.increments,
+        skipped_files=skipped,
     )
 
 

@@ -25,6 +25,7 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import Source, opened
 from tasks.sources.patience import READING
+from tasks.sources.spelling import key_texts, roles_of, unite
 from tasks.sources.where import Clause, Where, between, just_after
 from tasks.store import checks, predictions
 from tasks.store.coverage import coverage, unlabelled_since
@@ -62,7 +63,7 @@ def fetch_label_source(
             found = list(_matching(source, where, served, readable.start, utc(as_of)))
     columns = ["row_key", "label", *(["prediction_id"] if where.by == "prediction_id" else [])]
     columns += ["known_at"] if where.timestamp else []
-    table = pa.concat_tables(found, promote_options="permissive") if found else _empty(columns)
+    table = _joined(found, spec) if found else _empty(columns)
     dataset = _kept(table, window, settings.work_dir(spec.name))
     task_logger(__name__).info(
         "Fetched %d labels of %s for %s from their source in %.1f s",
@@ -151,7 +152,7 @@ def _matching(
     row_keys = pa.array(served["row_key"], pa.string())
     names = [where.key, where.column, *([where.timestamp] if where.timestamp else [])]
     for batch in source.batches(list(dict.fromkeys(names)), _known_by(where, since, as_of)):
-        keys = batch.column(where.key).cast(pa.string())
+        keys = key_texts(batch.column(where.key))
         places = pc.index_in(keys, wanted)
         keep = pc.and_(
             pc.is_valid(places), pc.invert(pc.is_null(batch.column(where.column), nan_is_null=True))
@@ -170,6 +171,23 @@ def _known_by(where: LabelSource, since: datetime, as_of: datetime) -> Where:
     if where.timestamp is None:
         return ()
     return between(where.timestamp, since, just_after(as_of)), (Clause(where.timestamp, "null"),)
+
+
+def _joined(found: list[pa.Table], spec: ModelSpec) -> pa.Table:
+    """Return the labels as one table, each class in one spelling whatever type a part of the source gave."""
+    role = roles_of(spec).get(spec.label.column)
+    labels, fits = unite([table.column("label") for table in found], role, positive=spec.label.positive)
+    if not fits:
+        kinds = sorted({str(table.schema.field("label").type) for table in found})
+        raise ContractError(
+            f"labels of types that cannot be one: {', '.join(kinds)}",
+            "one type in all of the source of labels",
+            "write them alike, or convert them in the source",
+            model=spec.name,
+        )
+    rest = pa.concat_tables([table.drop_columns("label") for table in found], promote_options="permissive")
+    united = pa.chunked_array([chunk for column in labels for chunk in column.chunks], labels[0].type)
+    return rest.append_column("label", united)
 
 
 def _empty(columns: list[str]) -> pa.Table:

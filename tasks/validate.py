@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import hmac
+import json
 import re
 import secrets
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +32,7 @@ from tasks.core.window import Window
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import opened
+from tasks.sources.gathering import gather
 from tasks.sources.where import within
 from tasks.store import quarantine
 from tasks.store.dataset_parts import check_part, digest_of, parts_of, readable, require_untouched
@@ -72,6 +75,7 @@ def validate(
         spec,
         missing=dataset.missing,
         source_columns=dataset.columns,
+        clashes=dataset.clashes,
         with_label=with_label,
     )
     good = _write(checked.good, Path(dataset.path).with_suffix(".good.parquet"))
@@ -126,14 +130,24 @@ def infer_contract_from_source(spec: ModelSpec, args: argparse.Namespace) -> Non
     moment = getattr(args, "as_of", None) or datetime.now(UTC)
     settings = Settings()
     window = Window.ending(moment, spec.window.training)
-    sys.stdout.write(contract_yaml(_some_rows(spec, window, settings), spec))
+    rows, dialect = _some_rows(spec, window, settings)
+    if dialect:
+        body = ", ".join(
+            f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in dialect.items()
+        )
+        sys.stdout.write(f"# source.csv as it was read: {{{body}}}\n")
+    sys.stdout.write(contract_yaml(rows, spec))
 
 
-def _some_rows(spec: ModelSpec, window: Window, settings: Settings) -> pd.DataFrame:
-    """Return the features of the window's rows, of the first 200,000 if there are more."""
+def _some_rows(
+    spec: ModelSpec, window: Window, settings: Settings
+) -> tuple[pd.DataFrame, Mapping[str, object]]:
+    """Return the features of the window's rows, of the first 200,000 if there are more; and their dialect."""
     batches: list[pa.RecordBatch] = []
+    names = spec.features.all
     with opened(spec, settings) as source:
-        for batch in source.batches(spec.features.all, within(spec.source.timestamp, window)):
+        dialect = source.dialect
+        for batch in source.batches(names, within(spec.source.timestamp, window)):
             batches.append(batch)
             if sum(part.num_rows for part in batches) >= _INFER_FROM:
                 break
@@ -145,14 +159,16 @@ def _some_rows(spec: ModelSpec, window: Window, settings: Settings) -> pd.DataFr
             model=spec.name,
             window=str(window),
         )
-    frames = [batch.to_pandas() for batch in batches]
-    return pd.concat(frames, ignore_index=True).head(_INFER_FROM)
+    rows: pd.DataFrame = gather(batches, names, spec).table.to_pandas()
+    return rows.head(_INFER_FROM), dialect
 
 
 def _read(dataset: Dataset, spec: ModelSpec) -> pd.DataFrame:
     require_untouched(dataset, spec)
     with readable(dataset, spec):
         frame: pd.DataFrame = pq.read_table(dataset.path).to_pandas()
+    if dataset.unreadable and Path(dataset.unreadable).exists():  # without a time they break the contract
+        frame = pd.concat([frame, pd.read_parquet(dataset.unreadable)], ignore_index=True)
     return frame
 
 

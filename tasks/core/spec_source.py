@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+from typing import Literal
+
 from pydantic import Field, field_validator, model_validator
 
 from tasks.core.placeholders import NO_LITERAL_PASSWORD, known_placeholders, without_secrets
@@ -13,6 +16,44 @@ from tasks.core.spec_parts import (
     at,
     texts_of,
 )
+
+
+class Csv(Part):
+    """How CSV files are written; what is not given here is guessed from each file."""
+
+    separator: str | None = Field(
+        None, min_length=1, max_length=1, **at(0, "Between cells: , ; | or a tabulator (\\t).")
+    )
+    decimal: Literal[".", ","] | None = Field(None, **at(1, "Decimal sign of numbers."))
+    thousands: Literal[".", ",", " ", "'", "_", ""] | None = Field(
+        None, **at(2, 'Between groups of three digits; "" for nothing.')
+    )
+    encoding: str | None = Field(None, **at(3, "Encoding, e.g. utf-8, cp1252 or utf-16."))
+    quote: str | None = Field(None, min_length=1, max_length=1, **at(4, "Around cells that need it."))
+    timestamp_format: str | None = Field(
+        None, **at(5, "strptime format of times that are not ISO 8601, e.g. %d.%m.%Y %H:%M.")
+    )
+    missing: tuple[str, ...] | None = Field(
+        None, **at(6, "Texts that stand for no value in any column, besides the empty one.")
+    )
+    newlines_in_values: bool = Field(True, **at(7, "Whether a quoted cell may hold line breaks."))
+    skip_rows: int | None = Field(None, ge=0, **at(8, "Lines before the header."))
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str | None) -> str | None:
+        if encoding is not None:
+            try:
+                codecs.lookup(encoding)
+            except LookupError:
+                raise ValueError(f"no encoding {encoding!r}; e.g. utf-8, cp1252, utf-16") from None
+        return encoding
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Csv:
+        if self.decimal and self.decimal == self.thousands:
+            raise ValueError(f"decimal and thousands are both {self.decimal!r}")
+        return self
 
 
 class Source(Part):
@@ -49,6 +90,12 @@ class Source(Part):
         None,
         **at(9, "Zone of timestamps that carry none, e.g. UTC; without it such timestamps are refused."),
     )
+
+    timestamp_unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        None, **at(10, "What times that are numbers count since 1970: s, ms, us or ns.")
+    )
+
+    csv: Csv = Field(default_factory=Csv, **at(11, "How CSV files are written, where a guess would not do."))
 
     @field_validator("url")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,14 @@ class Source(Protocol):
 
     incremental: bool
     """Whether keeping a local copy of what was read saves anything."""
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """How many files beside those with rows were passed over, by reason."""
+
+    @property
+    def dialect(self) -> Mapping[str, object]:
+        """How its CSV is written, as `source.csv` would say it; nothing where it has none."""
 
     def schema(self) -> list[str]:
         """Return the names of all columns."""

@@ -88,6 +88,7 @@ def assemble(
         window=window,
         columns=tuple(dict.fromkeys(named)),
         missing=tuple(name for name in columns if any(name not in names for names in there)),
+        clashes=versions.clashes,
     )
     return Assembled(dataset, resolution, distinct, versions, kept)
 

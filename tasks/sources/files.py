@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
-from pyarrow import csv
 
 from tasks.core.errors import FetchError, SourceUnavailable
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.sources import count_streamed
-from tasks.sources.shape import needed, require_identity, shaped
+from tasks.sources.csv_file import CsvFile
+from tasks.sources.listing import Listing, absent, format_of, list_files, partitions_of
+from tasks.sources.shape import Tally, needed, require_identity, shaped
 from tasks.sources.times import DATE_LIKE, kind_of, pushed
 from tasks.sources.where import Where
 from tasks.store.s3 import filesystem
 
 BATCH_ROWS = 50_000
-_FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".csv.gz": "csv"}
 _PASSING = re.compile(
     r"NETWORK_CONNECTION|timed? ?out|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|THROTTL|HTTP status 5",
     re.IGNORECASE,
 )
-_NO_NUMBER = pa.array(["NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
 
 
 class FileSource:
@@ -43,7 +43,8 @@ class FileSource:
         self._spec = spec
         self._settings = settings
         self._shown = name or url
-        self._pattern = url.removeprefix("s3://").removeprefix("file://")
+        self._pattern = unquote(url[7:]) if url.startswith("file://") else url.removeprefix("s3://")
+        self._csv_files: dict[str, CsvFile] = {}
         self._s3 = url.startswith("s3://")
 
     def close(self) -> None:
@@ -60,107 +61,128 @@ class FileSource:
         return filesystem(f"s3://{self._pattern}", self._settings)[0]
 
     @cached_property
-    def _files(self) -> list[str]:
+    def _listing(self) -> Listing:
         pattern = self._pattern if self._s3 else str(Path(self._pattern).expanduser().absolute())
         with self._told("the files"):
-            info = None if _is_glob(pattern) else self._filesystem.get_file_info(pattern.rstrip("/"))
-            if info is not None and info.type == pafs.FileType.File:
-                return [info.path]
-            if info is not None and info.type == pafs.FileType.NotFound:
-                raise self._absent("no file")
-            glob = pattern if info is None else f"{pattern.rstrip('/')}/**"
-            base = _base(glob)
-            selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
-            matcher = _regex(glob)
-            found = [
-                item.path
-                for item in self._filesystem.get_file_info(selector)
-                if item.type == pafs.FileType.File and matcher.fullmatch(item.path) and _format(item.path)
-            ]
-        if not found:
-            raise self._absent("no Parquet or CSV file")
-        return sorted(found)
+            return list_files(self._filesystem, pattern, self._shown, self._spec)
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """How many files of the folder were passed over, by reason."""
+        return self._listing.skipped
+
+    @property
+    def dialect(self) -> Mapping[str, object]:
+        """How the first CSV file is written, as `source.csv` would say it; nothing where there is none."""
+        first = next((path for path in self._listing.paths if format_of(path) == "csv"), None)
+        return self._csv(first).written() if first else {}
 
     def schema(self) -> list[str]:
         """Return the names of all columns of any of the files, in order of appearance."""
         names: dict[str, None] = {}
-        for path in self._files:
+        for path in self._listing.paths:
             with self._told(path):
-                names |= dict.fromkeys(self._dataset(path).schema.names)
+                names |= dict.fromkeys(self._names(path))
         return list(names)
 
     def batches(self, columns: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
         """Yield the matching rows file by file; a file without a wanted column comes without it."""
-        for path in self._files:
+        tally = Tally(self._spec)
+        for path in self._listing.paths:
             with self._told(path):
-                yield from self._rows(path, columns, where)
+                yield from self._rows(path, columns, where, tally)
+        tally.judge(lambda: sum(self._count(path) for path in self._listing.paths))
 
     def count(self, where: Where, distinct: str | None = None) -> int:
         """Return how many rows match, reading only the columns that decide."""
         return count_streamed(self, where, distinct or self._spec.source.key, distinct=distinct is not None)
 
-    def _rows(self, path: str, columns: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
-        dataset = self._dataset(path)
-        names = dataset.schema.names
-        require_identity(names, self._spec, f"file {path.rsplit('/', 1)[-1]!r}")
-        is_csv = _format(path) == "csv"
+    def _names(self, path: str) -> list[str]:
+        """The file's own columns, then those that stand in the names of its folders."""
+        is_csv = self._kind(path) == "csv"
+        own = self._csv(path).dialect.names if is_csv else self._dataset(path).schema.names
+        return list(dict.fromkeys([*own, *partitions_of(path)]))
+
+    def _rows(
+        self, path: str, columns: Sequence[str], where: Where, tally: Tally
+    ) -> Iterator[pa.RecordBatch]:
+        names = self._names(path)
+        name = path.rsplit("/", 1)[-1]
+        require_identity(names, self._spec, f"file {name!r}")
         read = needed(columns, where, names)
-        filter_ = None if is_csv else self._expression(dataset.schema, where)
-        for piece in self._pieces(dataset, filter_, is_csv):
+        is_csv = self._kind(path) == "csv"
+        layout = self._csv(path).layout if is_csv else None
+        for batch in self._csv_batches(path, read) if is_csv else self._parquet(path, read, where):
+            full = _with_partitions(batch, partitions_of(path), read)
+            yield shaped(full, columns, where, self._spec, names, part=name, layout=layout, tally=tally)
+
+    def _csv_batches(self, path: str, read: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        file = self._csv(path)
+        own = [name for name in read if name in file.dialect.names]
+        return file.batches(own or file.dialect.names[:1])
+
+    def _parquet(self, path: str, read: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
+        dataset = self._dataset(path)
+        own = [name for name in read if name in dataset.schema.names]
+        filter_ = self._expression(dataset.schema, where)
+        for piece in self._pieces(dataset, filter_):
             scanner = piece.scanner(
-                columns=read,
+                columns=own,
                 filter=filter_,
                 batch_size=BATCH_ROWS,
                 batch_readahead=2,
                 fragment_readahead=1,
                 use_threads=False,
             )
-            for batch in scanner.to_batches():
-                typed = self._typed(batch) if is_csv else batch
-                yield shaped(typed, columns, where, self._spec, names)
+            yield from scanner.to_batches()
 
-    def _pieces(
-        self, dataset: ds.Dataset, filter_: pc.Expression | None, is_csv: bool
-    ) -> Iterator[ds.Dataset | ds.Fragment]:
-        """Yield what is scanned at once: of Parquet a row group, for a scan keeps what it read to its end."""
-        if is_csv:
-            yield dataset
-            return
+    def _count(self, path: str) -> int:
+        if self._kind(path) == "parquet":
+            return int(self._dataset(path).count_rows())
+        return sum(batch.num_rows for batch in self._csv_batches(path, []))
+
+    def _pieces(self, dataset: ds.Dataset, filter_: pc.Expression | None) -> Iterator[ds.Fragment]:
+        """Yield what is scanned at once, a row group: a scan keeps what it read to its end."""
         for fragment in dataset.get_fragments(filter_):
             yield from fragment.split_by_row_group(filter_)
 
-    def _dataset(self, path: str) -> ds.Dataset:
-        kind = _format(path)
+    def _kind(self, path: str) -> str:
+        kind = format_of(path)
         if kind is None:
             raise FetchError(
                 f"file {path.rsplit('/', 1)[-1]!r} of unknown kind",
-                "a name that ends in .parquet or .csv",
+                "a name that ends in .parquet, .csv or .tsv, packed or not",
                 "rename it or correct source.url",
                 model=self._spec.name,
             )
-        if kind == "parquet":
-            # Read ahead only where each request costs: what is read ahead stays in memory to the file's end.
-            options = ds.ParquetFragmentScanOptions(pre_buffer=self._s3, use_buffered_stream=not self._s3)
-            format_ = ds.ParquetFileFormat(default_fragment_scan_options=options)
-            return ds.dataset(path, format=format_, filesystem=self._filesystem)
-        with self._filesystem.open_input_stream(path) as stream:
-            names = csv.open_csv(stream).schema.names
-        options = csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
+        return kind
+
+    def _csv(self, path: str) -> CsvFile:
+        if path not in self._csv_files:
+            self._csv_files[path] = CsvFile(self._filesystem, path, self._spec)
+        return self._csv_files[path]
+
+    def _dataset(self, path: str) -> ds.Dataset:
+        # Read ahead only where each request costs: what is read ahead stays in memory to the file's end.
+        options = ds.ParquetFragmentScanOptions(pre_buffer=self._s3, use_buffered_stream=not self._s3)
+        format_ = ds.ParquetFileFormat(
+            default_fragment_scan_options=options, coerce_int96_timestamp_unit="us"
         )
-        return ds.dataset(path, format=ds.CsvFileFormat(convert_options=options), filesystem=self._filesystem)
+        return ds.dataset(path, format=format_, filesystem=self._filesystem)
 
     def _expression(self, schema: pa.Schema, where: Where) -> pc.Expression | None:
         parts = []
         for part in where:
             both = pc.scalar(True)
             for clause in part:
+                if clause.column not in schema.names:
+                    continue  # it stands in the name of a folder
                 field = pc.field(clause.column)
                 kind = kind_of(schema.field(clause.column).type, clause.column, self._spec)
                 if kind is None or pa.types.is_dictionary(schema.field(clause.column).type):
                     continue
-                if clause.op == "null":
-                    both &= field.is_null() | (field == "") if kind == "text" else field.is_null()
+                if clause.op in ("null", "unreadable"):
+                    both &= pc.scalar(True) if kind == "text" else field.is_null()
                     continue
                 bound = pc.scalar(pa.scalar(pushed(clause, kind, self._spec)))
                 compared = field >= bound if clause.op == "ge" else field < bound
@@ -171,28 +193,17 @@ class FileSource:
             whole |= part
         return whole
 
-    def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Give CSV text its type batch by batch; identities and categories stay as written ("007")."""
-        source = self._spec.source
-        as_written = {source.key, source.timestamp, source.updated, *self._spec.features.categorical}
-        as_written |= {source.group, *self._spec.gate.slices}
-        arrays = [
-            column if name in as_written else _guessed(column)
-            for name, column in zip(batch.schema.names, batch.columns, strict=True)
-        ]
-        return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
-
     @contextmanager
     def _told(self, path: str) -> Iterator[None]:
         name = path.rsplit("/", 1)[-1]
         try:
             yield
         except FileNotFoundError as err:
-            raise self._absent(f"no file {name!r}") from err
+            raise absent(f"no file {name!r}", self._shown, self._spec) from err
         except pa.ArrowInvalid:
             raise FetchError(
-                f"{name!r} of {self._shown} damaged or incomplete",
-                "a whole Parquet or CSV file",
+                f"{name!r} of {self._shown} damaged or incomplete, or no Parquet file",
+                "a whole Parquet file",
                 "write it again, elsewhere first and then renamed into place",
                 model=self._spec.name,
             ) from None  # Arrow's own text may show a value
@@ -208,42 +219,13 @@ class FileSource:
                 model=self._spec.name,
             ) from err
 
-    def _absent(self, what: str) -> FetchError:
-        return FetchError(
-            f"{what} at {self._shown}", "at least one", "check source.url", model=self._spec.name
-        )
 
-
-def _format(path: str) -> str | None:
-    return next((kind for end, kind in _FORMATS.items() if path.lower().endswith(end)), None)
-
-
-def _is_glob(path: str) -> bool:
-    return any(sign in path for sign in "*?[")
-
-
-def _base(glob: str) -> str:
-    fixed = [
-        part for part in re.split(r"(?<=/)", re.split(r"[*?\[]", glob, maxsplit=1)[0]) if part.endswith("/")
-    ]
-    return "".join(fixed).rstrip("/") or "/"
-
-
-def _regex(glob: str) -> re.Pattern[str]:
-    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob)
-    return re.compile(
-        "".join(signs.get(part) or (part if part.startswith("[") else re.escape(part)) for part in parts)
-    )
-
-
-def _guessed(texts: pa.Array) -> pa.Array:
-    numbers = pc.if_else(pc.is_in(texts, _NO_NUMBER), pa.scalar(None, pa.string()), texts)
-    if numbers.null_count == len(numbers):
-        return texts if texts.null_count < len(texts) else pa.nulls(len(texts))
-    for kind in (pa.int64(), pa.float64()):
-        try:
-            return pc.utf8_trim_whitespace(numbers).cast(kind)
-        except pa.ArrowInvalid:
-            continue
-    return texts
+def _with_partitions(
+    batch: pa.RecordBatch, partitions: Mapping[str, str | None], read: Sequence[str]
+) -> pa.RecordBatch:
+    """Return the batch with the wanted columns that stand in the names of folders."""
+    for name, value in partitions.items():
+        if name in read and name not in batch.schema.names:
+            constant = pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
+            batch = batch.append_column(name, constant)
+    return batch

@@ -13,20 +13,26 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.spec import ModelSpec
 from tasks.sources.increments import Increment, read
-from tasks.sources.shape import cast_all, common_type, source_names
+from tasks.sources.shape import part_name, source_names
+from tasks.sources.spelling import roles_of, unite
 
 _Identity = tuple[tuple[str, ...], frozenset[str]]
 
 
 @dataclass(frozen=True)
 class Versions:
-    """All versions of the rows in question, in one table, and the part each came from."""
+    """All versions of the rows in question, in one table, and the part each came from.
+
+    `clashes` name the columns whose types in different parts cannot be one, with the parts.
+    """
 
     table: pa.Table
     part: npt.NDArray[np.int32]
     part_names: tuple[tuple[str, ...], ...]
     part_columns: tuple[frozenset[str], ...]
+    clashes: tuple[tuple[str, str], ...] = ()
 
 
 def surviving(folder: Path, increments: Sequence[tuple[str, Increment]]) -> Iterator[pa.RecordBatch]:
@@ -48,9 +54,10 @@ def _without(batch: pa.RecordBatch, column: str, newer: Sequence[Increment]) -> 
     return batch.filter(pc.fill_null(keep, False))
 
 
-def gather(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Versions:
-    """Return the batches as one table with one type per column; a column some lack is null there."""
+def gather(batches: Iterable[pa.RecordBatch], columns: Sequence[str], spec: ModelSpec) -> Versions:
+    """Return the batches as one table, one type and spelling per column; one that some lack is null there."""
     kept: list[pa.Table] = []
+    files: list[str] = []
     parts: dict[_Identity, int] = {}
     numbers: list[npt.NDArray[np.int32]] = []
     for batch in batches:
@@ -58,21 +65,22 @@ def gather(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Version
             continue
         part = parts.setdefault(_identity(batch), len(parts))
         numbers.append(np.full(batch.num_rows, part, dtype=np.int32))
+        files.append(part_name(batch.schema))
         kept.append(pa.Table.from_batches([batch]).replace_schema_metadata(None))
-    return _joined(kept, numbers, list(parts), columns)
+    return _joined(kept, numbers, list(parts), columns, files=files, spec=spec)
 
 
 @contextmanager
 def gather_on_disk(
-    batches: Iterable[pa.RecordBatch], columns: Sequence[str], folder: Path
+    batches: Iterable[pa.RecordBatch], columns: Sequence[str], folder: Path, spec: ModelSpec
 ) -> Iterator[Versions]:
     """Give what `gather` gives while the rows stand in files of `folder`, mapped into memory page by page.
 
     Rows of one part stay together, so their order is that of `gather` where there is one part, and by part
-    otherwise; whoever sorts them sees no difference. A column whose type differs between parts is held in
-    memory, in the type they have in common.
+    otherwise; whoever sorts them sees no difference. A column whose type or spelling differs between parts is
+    held in memory, in the one they have in common.
     """
-    parts: dict[tuple[_Identity, pa.Schema], int] = {}
+    parts: dict[tuple[_Identity, pa.Schema, str], int] = {}
     paths: list[Path] = []
     with ExitStack() as ends:
         try:
@@ -82,7 +90,8 @@ def gather_on_disk(
                     if not batch.num_rows:
                         continue
                     plain = batch.replace_schema_metadata(None)
-                    part = parts.setdefault((_identity(batch), plain.schema), len(parts))
+                    named = (_identity(batch), plain.schema, part_name(batch.schema))
+                    part = parts.setdefault(named, len(parts))
                     if part == len(paths):
                         paths.append(folder / f".rows-{uuid.uuid4().hex[:12]}.arrow")
                         sink = writing.enter_context(pa.OSFile(str(paths[-1]), "wb"))
@@ -92,7 +101,8 @@ def gather_on_disk(
                 pa.ipc.open_stream(ends.enter_context(pa.memory_map(str(path)))).read_all() for path in paths
             ]
             numbers = [np.full(len(table), part, dtype=np.int32) for part, table in enumerate(tables)]
-            yield _joined(tables, numbers, [identity for identity, _ in parts], columns)
+            identities, files = [each[0] for each in parts], [each[2] for each in parts]
+            yield _joined(tables, numbers, identities, columns, files=files, spec=spec)
         finally:
             for path in paths:
                 path.unlink(missing_ok=True)
@@ -134,13 +144,59 @@ def _joined(
     numbers: Sequence[npt.NDArray[np.int32]],
     parts: Sequence[_Identity],
     columns: Sequence[str],
+    *,
+    files: Sequence[str],
+    spec: ModelSpec,
 ) -> Versions:
     present = [name for name in columns if any(name in table.column_names for table in kept)]
-    types = {
-        name: common_type(table.schema.field(name).type for table in kept if name in table.column_names)
-        for name in present
-    }
-    table = pa.concat_tables([cast_all(each, types) for each in kept]) if kept else pa.table({})
+    roles = roles_of(spec)
+    united: dict[str, pa.ChunkedArray] = {}
+    clashes: list[tuple[str, str]] = []
+    for name in present:
+        pieces = _per_type(kept, name)
+        types = [piece.type for piece in pieces]
+        joined, fits = unite(pieces, roles.get(name), positive=spec.label.positive)
+        united[name] = _in_order(joined, kept, name, types)
+        if not fits:
+            clashes.append((name, _clash(name, kept, files)))
+    table = pa.table(united)
     pa.default_memory_pool().release_unused()  # what decoding needed goes back before more is taken
     part_of = np.concatenate(numbers) if numbers else np.empty(0, dtype=np.int32)
-    return Versions(table, part_of, tuple(names for names, _ in parts), tuple(there for _, there in parts))
+    names, there = tuple(names for names, _ in parts), tuple(there for _, there in parts)
+    return Versions(table, part_of, names, there, tuple(clashes))
+
+
+def _per_type(kept: Sequence[pa.Table], name: str) -> list[pa.ChunkedArray]:
+    """Return the column's chunks, those of one type together, types in order of appearance."""
+    chunks: dict[pa.DataType, list[pa.Array]] = {}
+    for table in kept:
+        if name in table.column_names:
+            column = table.column(name)
+            chunks.setdefault(column.type, []).extend(column.chunks)
+    return [pa.chunked_array(arrays, kind) for kind, arrays in chunks.items()]
+
+
+def _in_order(
+    united: Sequence[pa.ChunkedArray], kept: Sequence[pa.Table], name: str, types: Sequence[pa.DataType]
+) -> pa.ChunkedArray:
+    """Return the column of all tables again, in their order, from its chunks by type."""
+    kind, taken = united[0].type, [0] * len(types)
+    arrays: list[pa.Array] = []
+    for table in kept:
+        if name not in table.column_names:
+            arrays.append(pa.nulls(table.num_rows, kind))
+            continue
+        place = types.index(table.schema.field(name).type)
+        arrays += united[place].slice(taken[place], table.num_rows).chunks
+        taken[place] += table.num_rows
+    return pa.chunked_array(arrays, kind)
+
+
+def _clash(name: str, kept: Sequence[pa.Table], files: Sequence[str]) -> str:
+    """Return which type the column has where, each type once."""
+    first: dict[str, str] = {}
+    for table, file in zip(kept, files, strict=True):
+        if name in table.column_names:
+            kind = str(table.schema.field(name).type)
+            first.setdefault(kind, f"{kind} in {file}" if file else kind)
+    return f"column {name!r} has types that cannot be one: {', '.join(first.values())}"

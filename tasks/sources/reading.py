@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,6 +10,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from tasks.core.dataset import Dataset
 from tasks.core.errors import FetchError
@@ -21,7 +23,10 @@ from tasks.sources.assemble import Assembled, assemble
 from tasks.sources.gathering import gather, gather_on_disk, surviving
 from tasks.sources.increments import Increment, fingerprint, folder_of, known, read, write
 from tasks.sources.selection import Plan, known_at, plan_next, plan_whole, whole
-from tasks.sources.where import Clause, between, just_after
+from tasks.sources.spelling import key_texts
+from tasks.sources.where import Clause, Where, between, just_after
+
+MOST_UNREADABLE = 10_000
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def read_window(
     needed = [*columns, spec.source.updated] if spec.source.updated else columns
     batches = source.batches(list(dict.fromkeys(needed)), whole(source, spec, window, as_of))
     return assemble(
-        gather(batches, needed),
+        gather(batches, needed, spec),
         spec,
         window,
         columns=columns,
@@ -90,7 +95,7 @@ def stream_window(
     needed = [*spec.columns, spec.source.updated] if spec.source.updated else spec.columns
     folder = settings.work_dir(spec.name)
     batches = source.batches(list(dict.fromkeys(needed)), whole(source, spec, window, as_of))
-    with gather_on_disk(batches, needed, folder) as versions:
+    with gather_on_disk(batches, needed, folder, spec) as versions:
         return assemble(
             versions,
             spec,
@@ -111,7 +116,7 @@ def read_labels(
     if mature <= window.start:
         # Nothing can be mature yet: no row needs reading.
         made = assemble(
-            gather([], columns),
+            gather([], columns, spec),
             spec,
             window,
             columns=columns,
@@ -143,7 +148,7 @@ def read_training(
     dataset's window begins with the oldest of them.
     """
     window = span_at(spec, as_of, break_at)
-    future = source.count(known_at(spec, as_of, Clause(spec.source.timestamp, "ge", just_after(as_of))))
+    future = source.count(_ahead(spec, as_of))
     undated = source.count(((Clause(spec.source.timestamp, "null"),),))
     committed = _committed(spec, names, settings) if source.incremental else []
     plan = plan_next(source, spec, window, as_of, committed) if committed else None
@@ -159,6 +164,9 @@ def read_training(
     increments = (*plan.keep, increment) if increment else ()
     assembled = replace(assembled, dataset=_from_first_row(assembled, spec))
     rows = _in_training_window(assembled, spec)
+    if undated:
+        path = _set_aside_unreadable(source, spec, settings)
+        assembled = replace(assembled, dataset=replace(assembled.dataset, unreadable=path))
     return Training(assembled, increment, increments, new, late, future, undated, rows)
 
 
@@ -186,6 +194,29 @@ def _times(assembled: Assembled, spec: ModelSpec) -> pa.ChunkedArray:
     return assembled.versions.table.column(spec.source.timestamp).take(pa.array(assembled.kept))
 
 
+def _ahead(spec: ModelSpec, as_of: datetime) -> Where:
+    """Return the filter for rows that say they happen, or were written, after `as_of`."""
+    after = just_after(as_of)
+    written = ((Clause(spec.source.updated, "ge", after),),) if spec.source.updated else ()
+    return (*known_at(spec, as_of, Clause(spec.source.timestamp, "ge", after)), *written)
+
+
+def _set_aside_unreadable(source: Source, spec: ModelSpec, settings: Settings) -> str:
+    """Return the Parquet file of at most 10,000 rows whose time cannot be read; "" when there are none."""
+    batches, rows = [], 0
+    for batch in source.batches(list(spec.columns), ((Clause(spec.source.timestamp, "unreadable"),),)):
+        batches.append(batch)
+        rows += batch.num_rows
+        if rows >= MOST_UNREADABLE:
+            break
+    if not rows:
+        return ""
+    table = gather(batches, list(spec.columns), spec).table.slice(0, MOST_UNREADABLE)
+    path = settings.work_dir(spec.name) / f"unreadable-{uuid.uuid4().hex[:12]}.parquet"
+    pq.write_table(table, path)
+    return str(path)
+
+
 def _committed(spec: ModelSpec, names: Sequence[str], settings: Settings) -> list[tuple[str, Increment]]:
     """The increments of the watermark; none when one is not here (another machine) or of an older spec."""
     found = known(folder_of(spec, settings), names, fingerprint(spec))
@@ -210,7 +241,7 @@ def _carry_out(
         standing = [pair for pair in committed if pair[0] in plan.keep]
         batches = surviving(folder, [*standing, (name, plan.increment)])
     assembled = assemble(
-        gather(batches, columns),
+        gather(batches, columns, spec),
         spec,
         window,
         columns=columns,
@@ -250,7 +281,7 @@ def _new_and_late(
     fresh = pc.greater_equal(times, pa.scalar(watermark, times.type)).to_numpy()
     late = np.zeros(len(kept), dtype=bool)
     if committed and not fresh.all():
-        keys = table.column(spec.source.key).take(kept).cast(pa.string())
+        keys = key_texts(table.column(spec.source.key).take(kept))
         late = ~fresh & ~pc.is_in(keys, _held_keys(spec, settings, committed)).to_numpy()
     return int((labelled & (fresh | late)).sum()), int(late.sum())
 
@@ -258,7 +289,7 @@ def _new_and_late(
 def _held_keys(spec: ModelSpec, settings: Settings, committed: Sequence[str]) -> pa.Array:
     folder = folder_of(spec, settings)
     found = [
-        pc.unique(batch.column(0).cast(pa.string()))
+        pc.unique(key_texts(batch.column(0)))
         for name in committed
         for batch in read(folder, name, [spec.source.key])
     ]

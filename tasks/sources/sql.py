@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,24 +14,22 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from tasks.core.errors import FetchError, SourceUnavailable, SpecError
+from tasks.core.errors import FetchError, SpecError
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_parts import Scalar
 from tasks.sources import count_streamed
-from tasks.sources.shape import needed, require_identity, shaped, time_columns
+from tasks.sources.endless import read_endless_times
+from tasks.sources.query_text import bare_query
+from tasks.sources.shape import Tally, needed, require_identity, shaped, time_columns
+from tasks.sources.sql_errors import told
 from tasks.sources.times import DATE_LIKE, Kind, is_exact, kind_of, pushed
 from tasks.sources.where import Clause, Where
 
 BATCH_ROWS = 50_000
 _CONNECT_SECONDS = 10
-_PERMANENT = re.compile(
-    r"no such (table|column)|does not exist|syntax error|authentication failed|permission denied"
-    r"|unable to open|not a database|unknown column|access denied|no password supplied",
-    re.IGNORECASE,
-)
 
 
 class SqlSource:
@@ -43,6 +43,16 @@ class SqlSource:
         self._url = _parsed(url, spec)
         self._engine = _engine(self._url, spec)
 
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Nothing: a database has no files."""
+        return {}
+
+    @property
+    def dialect(self) -> Mapping[str, object]:
+        """Nothing: a database has no CSV."""
+        return {}
+
     def close(self) -> None:
         """Let go of the engine."""
         self._engine.dispose()
@@ -52,6 +62,14 @@ class SqlSource:
         with self._connection() as connection:
             names = list(
                 connection.execute(sa.select(sa.text("*")).select_from(self._from([])).limit(0)).keys()
+            )
+        doubled = _doubled(names) & set(self._spec.columns)
+        if doubled:
+            raise FetchError(
+                f"columns that stand more than once in the query: {', '.join(map(repr, sorted(doubled)))}",
+                "each column name once",
+                "name the columns in source.query instead of *",
+                model=self._spec.name,
             )
         require_identity(names, self._spec, "a table")
         return names
@@ -86,10 +104,12 @@ class SqlSource:
             result = connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(
                 statement
             )
+            tally = Tally(self._spec)
             for rows in result.partitions():
                 arrays = [_array(list(values)) for values in zip(*rows, strict=True)]
                 batch = pa.RecordBatch.from_arrays(arrays, names=read)
-                yield shaped(batch, columns, where, self._spec, self._names)
+                yield shaped(batch, columns, where, self._spec, self._names, tally=tally)
+        tally.judge(lambda: self.count(()))
 
     def count(self, where: Where, distinct: str | None = None) -> int:
         """Return how many rows match; counted in the database where its bounds are exact."""
@@ -125,12 +145,14 @@ class SqlSource:
         if source.query is None:
             schema, _, table = str(source.table).rpartition(".")
             return sa.table(table, schema=schema or None)
-        query = sa.text(source.query.strip().rstrip(";")).bindparams(**self._parameters)
+        query = sa.text(bare_query(source.query)).bindparams(**self._parameters)
         return query.columns(*[sa.column(name) for name in columns]).subquery("source")
 
     def _exact(self, where: Where) -> bool:
-        names = {clause.column for part in where for clause in part if clause.op != "null"}
-        kinds = [self._kinds[name] for name in names]
+        clauses = [clause for part in where for clause in part]
+        if any(self._kinds[clause.column] == "text" for clause in clauses):
+            return False
+        kinds = [self._kinds[clause.column] for clause in clauses if clause.op not in ("null", "unreadable")]
         return all(kind is not None and is_exact(kind, self._spec) for kind in kinds)
 
     def _condition(self, where: Where) -> sa.ColumnElement[bool]:
@@ -143,9 +165,8 @@ class SqlSource:
         kind = self._kinds[clause.column]
         if kind is None:
             return sa.true()  # nothing is stored there yet: the exact filter decides
-        if clause.op == "null":
-            # Empty text counts as no time; letting it through costs nothing.
-            return sa.or_(column.is_(None), column == "") if kind == "text" else column.is_(None)
+        if clause.op in ("null", "unreadable"):
+            return _undated(column) if kind == "text" else column.is_(None)
         bound = pushed(clause, kind, self._spec)
         value = sa.bindparam(None, bound, type_=sa.DateTime(timezone=True) if kind == "aware" else None)
         compared = column >= value if clause.op == "ge" else column < value
@@ -159,7 +180,28 @@ class SqlSource:
                 yield connection
         except SQLAlchemyError as err:
             # The database's own text may show a value, and Prefect would log it with the chain of causes.
-            raise _told(err, self._url, self._spec, self._parameters) from None
+            raise told(err, self._url, self._spec, self._parameters) from None
+
+
+def _doubled(names: Sequence[str]) -> set[str]:
+    """Return the names that several columns have; SQLite calls the second one name:1."""
+    again = {name.rsplit(":", 1)[0] for name in names if re.search(r":\d+$", name)}
+    return {name for name in names if names.count(name) > 1 or name in again}
+
+
+def _undated(column: sa.ColumnClause[Any]) -> sa.ColumnElement[bool]:
+    """Rows with text that may be no time: a few too many, which costs nothing, and not one too few.
+
+    Only a day that its month does not have (2026-02-30) is missed; such a row is in no window either way.
+    """
+    year, month, day = (sa.func.substr(column, start, size) for start, size in ((1, 4), (6, 2), (9, 2)))
+    dated = sa.and_(
+        column.like(DATE_LIKE),
+        year.between("0001", "9999"),
+        month.between("01", "12"),
+        day.between("01", "31"),
+    )
+    return sa.or_(column.is_(None), sa.not_(dated))
 
 
 @contextmanager
@@ -176,7 +218,7 @@ def connection_to(spec: ModelSpec, url: str) -> Iterator[sa.Connection]:
         with engine.begin() as connection:
             yield connection
     except SQLAlchemyError as err:
-        raise _told(err, parsed, spec, {}) from None
+        raise told(err, parsed, spec, {}) from None
     finally:
         engine.dispose()
 
@@ -207,44 +249,34 @@ def _engine(url: URL, spec: ModelSpec) -> sa.Engine:
                 model=spec.name,
             )
     try:
-        return sa.create_engine(url, poolclass=NullPool, connect_args=options, hide_parameters=True)
+        engine = sa.create_engine(url, poolclass=NullPool, connect_args=options, hide_parameters=True)
     except (NoSuchModuleError, ModuleNotFoundError) as err:
         raise SpecError(
             f"source.url of kind {url.drivername!r}", "an installed SQLAlchemy driver", model=spec.name
         ) from err
-
-
-def _told(err: SQLAlchemyError, url: URL, spec: ModelSpec, parameters: Mapping[str, Scalar]) -> FetchError:
-    """Say what went wrong without the statement, its values, the password or the URL's options."""
-    database = Path(url.database or "").name
-    where = f"{url.get_backend_name()} {database}".strip() + (f" at {url.host}" if url.host else "")
-    original = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
-    name = type(original).__name__
-    told = name in {"OperationalError", "InterfaceError", "ProgrammingError"} or "Undefined" in name
-    reason = next(iter(str(original).strip().splitlines()), "") if told else ""
-    for secret in _secrets(url, parameters):
-        reason = reason.replace(secret, "***")
-    reason = reason[:160]
-    passing = isinstance(err, sa.exc.OperationalError | sa.exc.InterfaceError) or (
-        isinstance(err, DBAPIError) and err.connection_invalidated
-    )
-    found = f"{where} that failed: {name}" + (f" ({reason})" if reason else "")
-    if passing and not _PERMANENT.search(reason):
-        return SourceUnavailable(found, "a database that answers", "check that it is up", model=spec.name)
-    return FetchError(found, "a readable table or query", "check source in the model block", model=spec.name)
-
-
-def _secrets(url: URL, parameters: Mapping[str, Scalar]) -> list[str]:
-    """Return every text that may be a secret, longest first, so that no part of one is left."""
-    texts = [str(url.password or ""), *(value for value in parameters.values() if isinstance(value, str))]
-    for value in url.query.values():
-        texts += [value] if isinstance(value, str) else value
-    return sorted({text for text in texts if len(text) > 2}, key=len, reverse=True)
+    if url.drivername == "postgresql+psycopg":
+        sa.event.listen(engine, "connect", lambda connection, _: read_endless_times(connection))
+    return engine
 
 
 def _array(values: list[Any]) -> pa.Array:
     """Return the values in one type; text where the column mixes types, for the contract to judge."""
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    except (pa.ArrowException, TypeError, OverflowError):
+        pass
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, float | Decimal) for value in known) and not _are_whole(known):
+        return pa.array([None if value is None else float(value) for value in values])
+    texts = [None if value is None else _plain_text(value) for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _are_whole(values: list[Any]) -> bool:
+    return all(math.isfinite(value) and value == int(value) for value in values)
+
+
+def _plain_text(value: Any) -> str:  # Any: a value of a database
+    """Return the value as text, a whole number digit by digit."""
+    is_number = isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value)
+    return str(int(value)) if is_number else str(value)

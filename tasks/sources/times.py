@@ -7,32 +7,32 @@ reading and no rows.
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.errors import FetchError, SpecError
 from tasks.core.spec import ModelSpec
+from tasks.sources.time_texts import PER_SECOND, UTC_TIMES, clamped, read_texts, since_1970
 from tasks.sources.where import Clause
 
+__all__ = ["DATE_LIKE", "UTC_TIMES", "Kind", "is_exact", "kind_of", "pushed", "to_utc", "unreadable", "zone"]
+
 DATE_LIKE = "____-__-__%"
-UTC_TIMES = pa.timestamp("us", "UTC")
-_DATED = r"^\d{4}-\d{2}-\d{2}"
-_WITH_ZONE = _DATED + r".*\d{2}:\d{2}.*(?:[Zz]|UTC|[+-]\d{2}(?::?\d{2})?)$"
 _FIXED_ZONES = {"UTC", "Etc/UTC", "GMT"}
 
-Kind = Literal["aware", "naive", "date", "text"]
+Kind = Literal["aware", "naive", "date", "text", "number"]
 
 
 def kind_of(kind: pa.DataType, column: str, spec: ModelSpec) -> Kind | None:
     """Return how a column of this type keeps its times; None when it holds nothing.
 
     Raises:
-        FetchError: when it is no kind of time, or has no zone and the spec names none.
+        FetchError: when it is no kind of time, has no zone and the spec names none, or holds numbers and the
+            spec does not say what they count.
     """
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -43,14 +43,24 @@ def kind_of(kind: pa.DataType, column: str, spec: ModelSpec) -> Kind | None:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         zone(spec, column)
         return "naive" if pa.types.is_timestamp(kind) else "date"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if _is_text(kind):
         return "text"
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    if number and spec.source.timestamp_unit is not None:
+        return "number"
     raise FetchError(
         f"column {column!r} of type {kind}",
         "a timestamp, a date or ISO 8601 text",
-        "convert it in the source or in source.query",
+        "set source.timestamp_unit (s, ms, us or ns since 1970)"
+        if number
+        else "convert it in the source or in source.query",
         model=spec.name,
     )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return text or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def zone(spec: ModelSpec, column: str) -> str:
@@ -77,13 +87,14 @@ def zone(spec: ModelSpec, column: str) -> str:
     return name
 
 
-def to_utc(values: pa.Array, column: str, spec: ModelSpec) -> pa.Array:
-    """Return the same moments as UTC timestamps in microseconds; nulls stay null.
+def to_utc(values: pa.Array, column: str, spec: ModelSpec, *, layout: str | None = None) -> pa.Array:
+    """Return the same moments as UTC timestamps in microseconds; null where there is none or none is read.
 
-    A time that a clock change repeats is taken as the earlier one, one that it skips as the later one.
+    A time that a clock change repeats is taken as the earlier one, one that it skips as the later one; what
+    lies beyond the years 1 to 9999 is their end. `layout` is the strptime format of texts that are not ISO.
 
     Raises:
-        FetchError: when a value is no time, or has no zone and the spec names none.
+        FetchError: when the column cannot hold times, or has no zone and the spec names none.
     """
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
@@ -91,51 +102,46 @@ def to_utc(values: pa.Array, column: str, spec: ModelSpec) -> pa.Array:
     if kind is None:
         return pa.nulls(len(values), UTC_TIMES)
     if kind == "aware":
-        return values.cast(UTC_TIMES, safe=False)
+        return clamped(values, "UTC")
+    if kind == "number":
+        exact = pa.types.is_integer(values.type)
+        return since_1970(values if exact else values.cast(pa.float64()), str(spec.source.timestamp_unit))
     if kind == "text":
-        return _parsed(values.cast(pa.string()), column, spec)
-    return _placed(values.cast(pa.timestamp("us"), safe=False), zone(spec, column))
+        unit = spec.source.timestamp_unit
+        texts = values.cast(pa.string())
+        return read_texts(texts, lambda naive: _placed(naive, zone(spec, column)), layout=layout, unit=unit)
+    if kind == "date":
+        values = values.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
+        seconds = pc.multiply(values, 86_400).cast(pa.timestamp("s"))
+        return _placed(clamped(seconds, None), zone(spec, column))
+    return _placed(clamped(values, None), zone(spec, column))
+
+
+def unreadable(raw: pa.Array, moments: pa.Array) -> pa.Array:
+    """Return where something stands that is no time; blanks are none."""
+    if pa.types.is_dictionary(raw.type):
+        raw = raw.dictionary_decode()
+    filled = pc.is_valid(raw)
+    if _is_text(raw.type):
+        blank = pc.equal(pc.utf8_trim_whitespace(raw.cast(pa.string())), "")
+        filled = pc.and_(filled, pc.invert(pc.fill_null(blank, True)))
+    return pc.and_(filled, pc.is_null(moments))
 
 
 def _placed(naive: pa.Array, name: str) -> pa.Array:
+    if name in _FIXED_ZONES:
+        return naive.cast(pa.int64()).cast(UTC_TIMES)
     placed = pc.assume_timezone(naive, name, ambiguous="earliest", nonexistent="latest")
-    return placed.cast(UTC_TIMES)
+    return clamped(placed, "UTC")  # midnight in New York may be in the year 10000
 
 
-def _parsed(texts: pa.Array, column: str, spec: ModelSpec) -> pa.Array:
-    texts = pc.utf8_trim_whitespace(texts)
-    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-    if texts.null_count == len(texts):
-        return pa.nulls(len(texts), UTC_TIMES)
-    has_zone = pc.fill_null(pc.match_substring_regex(texts, _WITH_ZONE), False).to_numpy(zero_copy_only=False)
-    values = texts.to_pandas()
-    parsed = pd.Series(pd.NaT, index=values.index, dtype="datetime64[us, UTC]")
-    parsed[has_zone] = _read(values[has_zone])
-    dated = pc.fill_null(pc.match_substring_regex(texts, _DATED), False).to_numpy(zero_copy_only=False)
-    without = dated & ~has_zone
-    if without.any():
-        name = zone(spec, column)
-        naive = pa.array(_read(values[without]).dt.tz_localize(None).astype("datetime64[us]"))
-        parsed[without] = _placed(naive, name).to_pandas().to_numpy()
-    bad = int(parsed.isna().sum() - values.isna().sum())
-    if bad:
-        raise FetchError(
-            f"{bad} values of {column!r} that are no time",
-            "ISO 8601, e.g. 2026-01-31T08:00:00Z",
-            "correct them in the source or convert them in source.query",
-            model=spec.name,
-        )
-    return pa.array(parsed, UTC_TIMES)
-
-
-def _read(texts: pd.Series) -> pd.Series:
-    parsed = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
-    return parsed.astype("datetime64[us, UTC]")
-
-
-def pushed(clause: Clause, kind: Kind, spec: ModelSpec) -> datetime | date | str:
+def pushed(clause: Clause, kind: Kind, spec: ModelSpec) -> datetime | date | str | int:
     """Return the clause's bound as a column of this kind can be compared with it, never too tight."""
     moment = clause.moment
+    if kind == "number":
+        micros = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        count = micros * PER_SECOND[str(spec.source.timestamp_unit)] // PER_SECOND["us"]
+        return count if clause.op == "ge" else count + 1
     if kind == "aware":
         return moment
     if kind == "naive":

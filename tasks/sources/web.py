@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,12 +15,17 @@ import pyarrow as pa
 from tasks.core.errors import FetchError, SourceUnavailable
 from tasks.core.spec import ModelSpec
 from tasks.sources.files import FileSource
+from tasks.sources.listing import FORMATS
 from tasks.sources.where import Where
 
 MAX_BYTES = 2 * 1024**3
 ATTEMPTS = 3
 _PASSING = {408, 425, 429}
-_KINDS = {"text/csv": ".csv", "application/vnd.apache.parquet": ".parquet"}
+_KINDS = {
+    "text/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
+    "application/vnd.apache.parquet": ".parquet",
+}
 
 
 class WebSource:
@@ -49,6 +54,16 @@ class WebSource:
     @cached_property
     def _file(self) -> FileSource:
         return FileSource(self._spec, str(self._downloaded()), name=self._shown)
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Nothing: it is one file."""
+        return {}
+
+    @property
+    def dialect(self) -> Mapping[str, object]:
+        """How the download is written, where it is CSV."""
+        return self._file.dialect
 
     def schema(self) -> list[str]:
         """Return the names of all columns."""
@@ -137,7 +152,7 @@ class WebSource:
 
     def _suffix(self, response: httpx.Response) -> str:
         name = self._url.path.lower()
-        for ending in (".csv.gz", ".csv", ".parquet", ".pq"):
+        for ending in sorted(FORMATS, key=len, reverse=True):
             if name.endswith(ending):
                 return ending
         return _KINDS.get(response.headers.get("content-type", "").split(";")[0].strip(), ".parquet")

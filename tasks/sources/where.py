@@ -16,10 +16,13 @@ _NO_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Clause:
-    """One bound: the column's time is at or after, or before, the moment; or there is none."""
+    """One bound: the column's time is at or after, or before, the moment; or there is none.
+
+    `unreadable` asks for what stands there and is no time; `null` for all without a time, those included.
+    """
 
     column: str
-    op: Literal["ge", "lt", "null"]
+    op: Literal["ge", "lt", "null", "unreadable"]
     moment: datetime = _NO_MOMENT
 
 
@@ -49,6 +52,8 @@ def columns_of(where: Where) -> set[str]:
 def matches(where: Where, batch: pa.RecordBatch) -> pa.BooleanArray:
     """Return one flag per row; time columns must be UTC timestamps already.
 
+    Where the filter asks for unreadable times, the batch has the flags in `unreadable_name(column)`.
+
     An empty filter lets everything through. A null never satisfies a bound.
     """
     if not where:
@@ -57,10 +62,18 @@ def matches(where: Where, batch: pa.RecordBatch) -> pa.BooleanArray:
     for part in where:
         both = None
         for clause in part:
-            one = _matches(clause, batch.column(clause.column))
+            if clause.op == "unreadable":
+                one = batch.column(unreadable_name(clause.column))
+            else:
+                one = _matches(clause, batch.column(clause.column))
             both = one if both is None else pc.and_(both, one)
         flags = both if flags is None else pc.or_(flags, both)
     return flags
+
+
+def unreadable_name(column: str) -> str:
+    """Return the name of the column of flags that says where a time could not be read."""
+    return f"\0unreadable {column}"
 
 
 def _matches(clause: Clause, values: pa.Array) -> pa.BooleanArray:

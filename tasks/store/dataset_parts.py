@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.data.contract import Checked, check_frame
+from tasks.core.data.contract import Checked, check_frame, reasons_column
 from tasks.core.dataset import Dataset
 from tasks.core.errors import ContractError
 from tasks.core.spec import ModelSpec
@@ -52,11 +52,16 @@ def parts_of(dataset: Dataset, spec: ModelSpec) -> Iterator[pd.DataFrame]:
 def check_part(frame: pd.DataFrame, dataset: Dataset, spec: ModelSpec) -> Checked:
     """Return which of these rows may be scored; none where the part as a whole breaks the contract."""
     checked = check_frame(
-        frame, spec, missing=dataset.missing, source_columns=dataset.columns, with_label=False
+        frame,
+        spec,
+        missing=dataset.missing,
+        source_columns=dataset.columns,
+        clashes=dataset.clashes,
+        with_label=False,
     )
     if not checked.report.structural:
         return checked
-    all_of_it = frame.assign(reasons="; ".join(checked.report.structural))
+    all_of_it = frame.assign(**{reasons_column(frame): "; ".join(checked.report.structural)})
     return Checked(checked.good.iloc[:0], all_of_it, checked.report)
 
 

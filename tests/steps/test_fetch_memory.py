@@ -63,9 +63,9 @@ def test_rows_of_a_database_are_written_batch_by_batch(
     sizes: list[int] = []
     plain = sql.shaped
 
-    def watched(batch: pa.RecordBatch, *rest: object) -> pa.RecordBatch:
+    def watched(batch: pa.RecordBatch, *rest: object, **more: object) -> pa.RecordBatch:
         sizes.append(batch.num_rows)
-        return plain(batch, *rest)
+        return plain(batch, *rest, **more)
 
     monkeypatch.setattr(sql, "shaped", watched)
     source = {**spec_block()["source"], "url": postgres_url}

@@ -117,3 +117,19 @@ def test_a_source_of_labels_that_is_wrong_says_so(engine, settings, tmp_path) ->
     ]:
         with pytest.raises(error):
             fetch_label_source.fn(spec_with(source | wrong), day(0), now, settings=settings)
+
+
+def test_labels_and_keys_of_any_spelling_meet_those_of_the_log(engine, settings, tmp_path) -> None:
+    place = tmp_path / "truth"
+    place.mkdir()
+    rows = {"prediction_id": ["p", "q"], "row_key": ["1001", "1002"], "event_time": [T0, T0]}
+    frame = pd.DataFrame(rows | {"prediction": [0, 1], "score": [None, None]})
+    predictions.log(engine, frame, model="churn", version=1, served_at=T0)
+    pd.DataFrame({"id": [1001.0, None], "outcome": [True, False]}).to_parquet(place / "a.parquet")
+    pd.DataFrame({"id": ["1002  ", "x"], "outcome": ["0", "1"]}).to_parquet(place / "b.parquet")
+    spec = spec_with({"url": str(place), "key": "id", "column": "outcome"})
+    assert fetched(spec, settings, day(0), T0 + 9 * DAY) == 2
+    assert standing(engine) == {"1001": 1, "1002": 0}
+    pd.DataFrame({"id": ["1002"], "outcome": ["yes"]}).to_parquet(place / "b.parquet")
+    with pytest.raises(ContractError, match="cannot be one"):
+        fetched(spec, settings, day(0), T0 + 9 * DAY)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tasks.core.data.coerce import canonical
 from tasks.core.data.parse_numbers import Mask
+from tasks.core.data.spelling import reader_of
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_parts import ColumnRule
 
@@ -132,7 +133,11 @@ def _allowed(rule: ColumnRule, kind: Kind) -> list[ValueCheck]:
         )
     elif rule.isin is not None:
         texts = set(canonical(pd.Series(rule.isin, dtype=object)))
-        found.append(ValueCheck("not_allowed", f"one of {rule.isin}", lambda values: _is_in(values, texts)))
+        read = reader_of(texts) if kind != "string" else str
+        allowed = {read(text) for text in texts}
+        found.append(
+            ValueCheck("not_allowed", f"one of {rule.isin}", lambda values: _is_in(values, allowed, read))
+        )
     if rule.matches is not None:
         pattern = re.compile(rule.matches)
         found.append(
@@ -141,8 +146,9 @@ def _allowed(rule: ColumnRule, kind: Kind) -> list[ValueCheck]:
     return found
 
 
-def _is_in(values: pd.Series[Any], texts: set[str]) -> Mask:
-    return canonical(values).isin(texts).to_numpy(dtype=bool)
+def _is_in(values: pd.Series[Any], texts: set[str], read: Callable[[str], str]) -> Mask:
+    codes, levels = pd.factorize(canonical(values))
+    return np.array([*(read(str(level)) in texts for level in levels), False], dtype=bool)[codes]
 
 
 def _matches(values: pd.Series[Any], pattern: re.Pattern[str]) -> Mask:

@@ -18,6 +18,7 @@ from tasks.core.data.contract_faults import Fault, absence, any_fault, make_repo
 from tasks.core.data.contract_report import ContractReport, Failure
 from tasks.core.data.parse_numbers import Mask
 from tasks.core.data.renames import likely_renames
+from tasks.core.data.spelling import spelled_alike
 from tasks.core.errors import ContractError
 from tasks.core.spec import ModelSpec
 
@@ -26,7 +27,11 @@ __all__ = ["Checked", "ContractReport", "Failure", "build_schema", "check_frame"
 
 @dataclass(frozen=True)
 class Checked:
-    """The good rows in the contract's types, the bad ones as they came plus `reasons`, and the report."""
+    """The good rows in the contract's types, the bad ones as they came plus reasons, and the report.
+
+    The reasons stand in the last column of the bad rows: `reasons`, or `reasons_` where that is a column of
+    the model's own.
+    """
 
     good: pd.DataFrame
     bad: pd.DataFrame
@@ -63,13 +68,15 @@ def check_frame(
     *,
     missing: Collection[str] = (),
     source_columns: Collection[str] = (),
+    clashes: Collection[tuple[str, str]] = (),
     with_label: bool = True,
     identity: bool = True,
 ) -> Checked:
     """Return which rows keep the contract, which break it and why, and whether the table may be used.
 
     `missing` are columns that part of the source lacked, `source_columns` all names the source has: renames
-    are looked for among them. Columns the spec does not name are left out. Rows keep their order and index
+    are looked for among them. `clashes` are columns whose parts have types that cannot be one, each with a
+    sentence on it. Columns the spec does not name are left out. Rows keep their order and index
     labels. An empty frame, an absent column, a changed type and (with labels) a feature without any value
     are structural: they block whatever the share of bad rows. Of rows with one key the newest is good.
 
@@ -90,19 +97,52 @@ def check_frame(
 
     present = [plan for plan in plans if plan.name in rows]
     converted, faults, changed = _check_columns(rows, present)
-    structural += changed
+    structural += changed + [text for name, text in clashes if any(plan.name == name for plan in plans)]
     faults += _duplicates(converted, spec) if identity else []
+    near, spellings = _near_classes(converted, spec) if with_label else (None, "")
+    if near is not None:
+        faults.append(near)
+        structural += [spellings] if near.rows.mean() > spec.contract.max_bad_share else []
     if not structural:
         faults += _across_faults(converted, ~any_fault(faults, len(rows)), spec)
     bad = any_fault(faults, len(rows))
     if len(rows) and bad.all():
         structural.append("no row keeps the contract")
     good = _converted_alone(converted, rows, present, bad)
-    notices = () if with_label else tuple(silent)
+    notices = tuple(silent) if not with_label else (spellings,) if near is not None else ()
     report = make_report(rows, faults, spec, structural=structural, renames=renames, notices=notices)
     if report.outcome != "block":
         _guard(good, plans, spec)
-    return Checked(good, rows[bad].assign(reasons=reasons_of(faults, bad)), report)
+    set_aside = rows[bad].assign(**{reasons_column(rows): reasons_of(faults, bad)})
+    return Checked(good, set_aside, report)
+
+
+def reasons_column(rows: pd.DataFrame) -> str:
+    """Return what the column of reasons is called beside these columns."""
+    name = "reasons"
+    while name in rows:
+        name += "_"
+    return name
+
+
+def _near_classes(rows: pd.DataFrame, spec: ModelSpec) -> tuple[Fault | None, str]:
+    """Return the rows whose class differs from a commoner one in case or blanks only, and the spellings.
+
+    Classes that the contract lists under `isin` are what they are.
+    """
+    label = spec.label.column
+    if spec.task == "regression" or label not in rows:
+        return None, ""
+    counts = rows[label][[isinstance(value, str) for value in rows[label]]].value_counts()
+    rule = spec.contract.columns.get(label)
+    agreed = set(map(str, rule.isin or ())) if rule else set()
+    groups = [group for group in spelled_alike(set(counts.index) - agreed).values() if len(group) > 1]
+    if not groups:
+        return None, ""
+    rare = {text for group in groups for text in group if text != max(group, key=lambda each: counts[each])}
+    ways = "; ".join(", ".join(f"{text!r} ({counts[text]:,})" for text in group) for group in groups)
+    fault = Fault("near_class", label, rows[label].isin(rare).to_numpy(dtype=bool))
+    return fault, f"label {label!r} has classes that differ in case or blanks only: {ways}"
 
 
 def _of_the_table(frame: pd.DataFrame, known: list[str]) -> list[str]:

@@ -26,6 +26,7 @@ REASONS: dict[str, str] = {
     "too_large": "above the agreed maximum",
     "not_allowed": "not one of the agreed values",
     "no_match": "text of another form than agreed",
+    "near_class": "a class that differs from a commoner one in case or blanks only",
     "duplicate_key": "an older copy of a row whose key stands twice",
     "check_failed": "a rule across columns is broken",
 }

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-_TRUTHS = {"true": "True", "false": "False"}
+from tasks.core.data.spelling import MISSING, TRUTHS, number_text
+
 _AS_NUMBER = {"True": "1", "False": "0"}
 _AS_TRUTH = {"1": "True", "0": "False"}
+_IN_WORDS: dict[str, dict[str, str]] = {"numbers": _AS_NUMBER, "truths": _AS_TRUTH, "digits": {}}
 
 
 def category_text(value: Any) -> str:
@@ -23,8 +25,8 @@ def category_text(value: Any) -> str:
     """
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    text = str(value)
-    return _TRUTHS.get(text.lower(), text)
+    text = str(value).rstrip(" ")
+    return TRUTHS.get(text.lower(), text)
 
 
 def number_column(column: pd.Series) -> NDArray[np.float64]:
@@ -40,19 +42,38 @@ def number_column(column: pd.Series) -> NDArray[np.float64]:
     return column.astype(object).where(column.notna(), np.nan).to_numpy(dtype=np.float64)
 
 
-def truth_words(column: pd.Series) -> str:
-    """Return how a column writes truth values: `numbers` (0, 1), `truths` (False, True) or "" (neither)."""
+def column_words(column: pd.Series) -> str:
+    """Return what a column's texts are: `numbers` (0, 1), `truths` (False, True), `digits` or "" (others).
+
+    `digits` are numbers, each in the one spelling of `number_text`; texts for a missing value may be among
+    them.
+    """
     texts = {category_text(value) for value in pd.unique(column.dropna())}
     if texts and texts <= set(_AS_TRUTH):
         return "numbers"
-    return "truths" if texts and texts <= set(_AS_NUMBER) else ""
+    if texts and texts <= set(_AS_NUMBER):
+        return "truths"
+    numbers = texts - set(MISSING)
+    return "digits" if numbers and all(number_text(text) == text for text in numbers) else ""
+
+
+def in_words(text: str, words: str) -> str:
+    """Return a category's text as a column of these words has it: 2.0 is 2 where all are numbers.
+
+    Example:
+        >>> [in_words("2.0", "digits"), in_words("2.0", ""), in_words("True", "numbers")]
+        ['2', '2.0', '1']
+    """
+    if not words:
+        return text
+    text = number_text(text) or text
+    return _IN_WORDS[words].get(text, text)
 
 
 def text_column(column: pd.Series, words: str) -> NDArray[Any]:
     """Return the column as texts, NaN where it is missing; truth values as `words` says."""
     codes, uniques = pd.factorize(column)
-    other = {"numbers": _AS_NUMBER, "truths": _AS_TRUTH}.get(words, {})
     values: Iterable[Any] = uniques.tolist() if hasattr(uniques, "tolist") else list(uniques)
     texts = [category_text(value) for value in values]
-    known = np.array([*(other.get(text, text) for text in texts), np.nan], dtype=object)
+    known = np.array([*(in_words(text, words) for text in texts), np.nan], dtype=object)
     return known[codes]

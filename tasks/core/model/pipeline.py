@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tasks.core.errors import SpecError
 from tasks.core.importing import load_object
-from tasks.core.model.columns import number_column, text_column, truth_words
+from tasks.core.model.columns import column_words, number_column, text_column
 from tasks.core.spec import ModelSpec
 
 NATIVE_LEVELS = 255  # what the histograms of HistGradientBoosting can tell apart; rarer ones are pooled
@@ -204,15 +204,15 @@ class Categories(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
     """Columns of categories as text: 3, 3.0 and "3" are one category, and True, "True" and "true" another.
 
     A column fitted on 0 and 1 understands True and False, and the other way round, because a database gives
-    the one and JSON the other.
+    the one and JSON the other; one fitted on numbers alone understands "2.0" as 2.
     """
 
     def fit(self, frame: pd.DataFrame, y: Any = None) -> Self:  # Any: scikit-learn's own signature
-        """Return self, knowing for each column whether truth values are written as numbers."""
+        """Return self, knowing for each column whether its texts are numbers or truth values."""
         del y
         self.feature_names_in_ = np.asarray(frame.columns, dtype=object)
         self.n_features_in_ = frame.shape[1]
-        self.words_ = [truth_words(frame[name]) for name in frame.columns]
+        self.words_ = [column_words(frame[name]) for name in frame.columns]
         return self
 
     def transform(self, frame: pd.DataFrame) -> NDArray[Any]:

@@ -155,7 +155,7 @@ def run_policies(
     if label_delay is not None:
         spec = spec.model_copy(update={"label": spec.label.model_copy(update={"maturity": label_delay})})
     fits = {} if fits is None else fits
-    history, begin = _history(frame, spec, first, threads, fits)
+    history, begin = prepare_history(frame, spec, first, threads, fits)
     results, loops = [], []
     for name in policies:
         policy = _policy(name, history, begin, asks, rule)
@@ -235,9 +235,18 @@ def _staleness_curve(loop: Loop) -> tuple[tuple[int, float, int], ...]:
     return tuple((age, float(np.mean(found)), len(found)) for age, found in sorted(ratios.items()))
 
 
-def _history(
-    frame: pd.DataFrame, spec: ModelSpec, first: timedelta | None, threads: int, fits: Fits | None = None
+def prepare_history(
+    frame: pd.DataFrame,
+    spec: ModelSpec,
+    first: timedelta | None = None,
+    threads: int = 1,
+    fits: Fits | None = None,
 ) -> tuple[History, datetime]:
+    """Return the labelled rows by time with the windows to serve, and when the first model is trained.
+
+    Raises:
+        SpecError: when no row has a label, or the history is too short to serve one window.
+    """
     time_column = spec.source.timestamp
     labelled = frame[frame[spec.label.column].notna()]
     ordered = labelled.sort_values([time_column, spec.source.key], kind="stable", ignore_index=True)
