@@ -1,9 +1,11 @@
 """How often undrifted checks alarm, and how soon drifted ones do: `python -m bench.false_alarms`.
 
 One JSON line per figure. `rate` is the share of checks that said drift, `warned` those that did or warned,
-`rejecting` those in which any test rejects, however little it matters, and `judged` those that were not
-undecided. Undrifted windows of the thirty mixed features are drawn as counts (bench/population.py); every
-other window is profiled from rows. The domain classifier takes part where only the correlation changes.
+`rejecting` those in which any test rejects, however little it matters, and `undecided` those that could not
+tell: they are no ok. `acts` is the share of checks with which the loop would act, by counting two of three
+windows and by adding up their strengths. Undrifted windows of the thirty mixed features are drawn as counts
+(bench/population.py); every other window is profiled from rows. The domain classifier takes part where only
+the correlation changes.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from tasks.core.drift.measures.base import Reading
 from tasks.core.drift.past.calendar import choose
 from tasks.core.drift.profile import Reference, build_reference, profile_frame
 from tasks.core.drift.verdict import DriftVerdict, judge
+from tasks.core.policy.accumulation import acts_on
+from tasks.core.policy.evidence import CheckOutcome
 from tasks.core.window import Window
 
 SIZES = (50, 200, 1_000, 10_000, 100_000)
@@ -84,8 +88,10 @@ def false_alarms(case: str, rows: int, verdicts: Iterator[DriftVerdict]) -> dict
     """Return one figure: how often these undrifted checks alarmed."""
     found = Counter[str]()
     budget = 0.0
+    windows: list[CheckOutcome] = []
     for verdict in verdicts:
         budget = verdict.false_alarms
+        found["acts"] += _acts(windows, verdict)
         found[verdict.outcome] += 1
         found["rejecting"] += _rejects(verdict)
     checks = sum(found[outcome] for outcome in ("ok", "warn", "drift", "undecided"))
@@ -96,7 +102,8 @@ def false_alarms(case: str, rows: int, verdicts: Iterator[DriftVerdict]) -> dict
         "rate": found["drift"] / checks,
         "warned": (found["drift"] + found["warn"]) / checks,
         "rejecting": found["rejecting"] / checks,
-        "judged": 1 - found["undecided"] / checks,
+        "undecided": found["undecided"] / checks,
+        "acts": found["acts"] / checks,
         "budget": budget,
         "checks": checks,
     }
@@ -107,7 +114,8 @@ def power(rows: int, checks: int, rng: np.random.Generator) -> Iterator[dict[str
     spec = spec_of()
     references = [build_reference(reference_frame(REFERENCE, rng), spec) for _ in range(4)]
     for change in CHANGES:
-        caught, named, loud, found = 0, 0, 0, 0
+        caught, named, loud, found, silent, acts = 0, 0, 0, 0, 0, 0
+        windows: list[CheckOutcome] = []
         for check in range(checks):
             reference = references[check % len(references)]
             frame = window_frame(rows, rng, change=change)
@@ -117,6 +125,10 @@ def power(rows: int, checks: int, rng: np.random.Generator) -> Iterator[dict[str
             loud += verdict.outcome in {"drift", "warn"}
             named += len(verdict.drifted) == 1
             found += _rejects(verdict)
+            silent += verdict.outcome == "undecided"
+            if check % 3 == 0:
+                windows.clear()
+            acts += _acts(windows, verdict) and check % 3 == 2
         share = caught / checks
         yield {
             "figure": "power",
@@ -125,10 +137,19 @@ def power(rows: int, checks: int, rng: np.random.Generator) -> Iterator[dict[str
             "rate": share,
             "warned": loud / checks,
             "rejecting": found / checks,
+            "undecided": silent / checks,
+            "acts_by_third_window": acts / max(checks // 3, 1),
             "named_alone": named / checks,
             "windows_until_caught": round(1 / share, 2) if share else None,
             "checks": checks,
         }
+
+
+def _acts(windows: list[CheckOutcome], verdict: DriftVerdict) -> bool:
+    """Add the verdict to the windows before it, and return whether the loop would act on them now."""
+    window = Window(START + len(windows) * DAY, START + (len(windows) + 1) * DAY)
+    windows.append(CheckOutcome(window, verdict.outcome, strength=verdict.strength))
+    return acts_on(windows, (2, 3), verdict.false_alarms)
 
 
 def _rejects(verdict: DriftVerdict) -> bool:
@@ -172,7 +193,7 @@ def main() -> None:
                 f"{case}, {days} days", rows, series(case, rows, given.checks, rng, days=days)
             )
             print(json.dumps(found), flush=True)
-    for rows in (200, 1_000, 10_000) if given.only in {None, "power"} else ():
+    for rows in (50, 200, 1_000, 10_000) if given.only in {None, "power"} else ():
         for figure in power(rows, given.power, rng):
             print(json.dumps(figure), flush=True)
 

@@ -10,9 +10,11 @@ import numpy as np
 
 from tasks.core.drift.chance.benjamini_hochberg import adjusted
 from tasks.core.drift.measures.domain_auc import DOMAIN_AUC
+from tasks.core.drift.measures.registry import MEASURES
 from tasks.core.drift.readings import ASPECTS
 from tasks.core.drift.results import JOINT, FeatureVerdict, MeasureResult
 
+_WARN = {measure.name: measure.warn for measure in (*MEASURES, DOMAIN_AUC)}
 MOST = 100.0  # a p-value that is 0 in floating point is not infinitely strong
 
 
@@ -53,8 +55,11 @@ def _rarity(p_value: float, budget: float) -> float:
 
 
 def _size(result: MeasureResult) -> float:
-    """Return the effect over its limit; an area under the curve counts from that of chance, a half."""
+    """Return the effect over its limit, 0 where it is too small to matter even as a warning.
+
+    An area under the curve counts from that of chance, a half.
+    """
     least = 0.5 if result.measure == DOMAIN_AUC.name else 0.0
-    if result.value is None:
+    if result.value is None or result.value < _WARN[result.measure]:
         return 0.0
     return min(max((result.value - least) / (result.threshold - least), 0.0), MOST)
