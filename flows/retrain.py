@@ -50,7 +50,7 @@ from tasks.register import (
 )
 from tasks.selftest import run_self_test
 from tasks.train import train_challenger
-from tasks.validate import infer_contract_from_source, validate
+from tasks.validate import infer_contract_from_source, set_suspects_aside, validate
 
 
 def _run_name() -> str:
@@ -121,14 +121,15 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
             tell(spec, "critical", "training data", f"retraining blocked: {why}", as_of=attempt.at)
         return end(spec, attempt, "blocked", why, dry_run=dry_run)
 
-    snapshot = save_snapshot(checked.dataset, spec)
+    rows = set_suspects_aside(spec, checked.dataset, as_of=attempt.as_of, attempt=attempt.id)
+    snapshot = save_snapshot(rows, spec)
     anchor = current_anchor(spec)
     known = {
         "champion_model": incumbent.model_path if incumbent else None,
         "champion_train_end": incumbent.train_end if incumbent else None,
         "anchor_path": anchor.path if anchor else None,
     }
-    trained = train_challenger(spec, checked.dataset, attempt.id, **known)
+    trained = train_challenger(spec, rows, attempt.id, **known)
     evaluated = evaluate_pair(
         spec,
         trained,
@@ -141,8 +142,8 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
         return end(spec, attempt, "dry run", evaluated.decision.sentence(), dry_run=True)
 
     window = Window.ending(trained.train_window.end, spec.window.training)
-    reference = profile_reference(spec, trained, rows_path=checked.dataset.path, since=window.start)
-    final = refit_challenger(spec, checked.dataset, trained, evaluated, **known)
+    reference = profile_reference(spec, trained, rows_path=rows.path, since=window.start)
+    final = refit_challenger(spec, rows, trained, evaluated, **known)
     still_ours(spec, attempt)
     register_version(
         spec, attempt.id, final, evaluated, reference, snapshot, attempt.decision, as_of=attempt.as_of

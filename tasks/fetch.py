@@ -24,7 +24,7 @@ from tasks.sources.reading import (
     span_at,
     stream_window,
 )
-from tasks.store import watermarks
+from tasks.store import ledger, watermarks
 from tasks.store.engine import open_store
 
 
@@ -66,7 +66,7 @@ def fetch_training(
     """Return every row to learn from whose label is mature at `as_of`, one per key.
 
     They end at `as_of - maturity` and begin as `window.rows` has it: the training window, or up to four of
-    them for fading rows, or all, or since `break_at`. From a database only what may have changed since the
+    them for fading rows, or all, or since `break_at`, by default the last decision to train for decay. From a database only what may have changed since the
     watermark is read; the rest comes from the committed increments, after the source has confirmed that it
     still holds the same. Nothing is committed here. A label that is null in a mature row stays null: the
     contract counts it. An empty source gives an empty dataset.
@@ -82,6 +82,8 @@ def fetch_training(
     moment = standing.moment if standing else None
     names = standing.increments if standing else []
     with opened(spec, settings) as source:
+        if break_at is None and spec.window.rows == "since_break":
+            break_at = ledger.last_decay(open_store(settings), spec.name, as_of)
         found = read_training(source, spec, as_of, settings, watermark=moment, names=names, break_at=break_at)
         skipped = sum(source.skipped.values())
     dataset, resolution = found.assembled.dataset, found.assembled.resolution

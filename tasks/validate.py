@@ -27,8 +27,9 @@ from tasks.core.data.contract_merge import merged_report
 from tasks.core.data.infer import contract_yaml
 from tasks.core.dataset import Dataset
 from tasks.core.errors import ContractError
+from tasks.core.policy.label_fault import without_windows
 from tasks.core.spec import ModelSpec
-from tasks.core.window import Window
+from tasks.core.window import Window, parse_duration
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import opened
@@ -37,6 +38,7 @@ from tasks.sources.where import within
 from tasks.store import quarantine
 from tasks.store.dataset_parts import check_part, digest_of, parts_of, readable, require_untouched
 from tasks.store.engine import open_store
+from tasks.store.evidence import suspect_windows
 
 _INFER_FROM = 200_000
 
@@ -123,6 +125,44 @@ def validate_in_parts(
         spec.name, dataset.window, report.sentence(), len(reports), time.perf_counter() - began,
     )  # fmt: skip
     return report
+
+
+@task(name="set suspect labels aside", retries=0, timeout_seconds=3600, cache_policy=NO_CACHE)
+def set_suspects_aside(
+    spec: ModelSpec, dataset: Dataset, *, as_of: datetime, attempt: str, settings: Settings | None = None
+) -> Dataset:
+    """Return the rows without those of windows whose labels are suspect; these go to quarantine, counted.
+
+    A window is suspect where its labels jumped while inputs and scores stayed, until they are corrected and
+    no longer than `label.max_block`. Where that would leave no row, nothing is set aside.
+    """
+    place = settings or Settings()
+    newest = Window.ending(as_of - parse_duration(spec.label.maturity), spec.window.check)
+    suspects = suspect_windows(open_store(place), spec, newest, as_of)
+    if not suspects:
+        return dataset
+    frame = pd.read_parquet(dataset.path)
+    good = without_windows(frame, spec.source.timestamp, [suspect.window for suspect in suspects])
+    aside = frame[~frame.index.isin(good.index)]
+    if good.empty or aside.empty:
+        return dataset
+    path = _quarantine_of(dataset, spec, f"{attempt}-suspect", place)
+    reasons = {f"suspected labelling fault: {suspect.reason}": len(aside) for suspect in suspects[-1:]}
+    quarantine.record(
+        open_store(place),
+        model=spec.name,
+        attempt=f"{attempt}-suspect",
+        window=dataset.window,
+        rows=len(aside),
+        reasons=reasons,
+        path=str(_set_aside(aside, spec, path, place)),
+    )
+    kept = _write(good, Path(dataset.path).with_suffix(".trusted.parquet"))
+    task_logger(__name__).warning(
+        "%s: %d rows of %d windows with suspect labels stay out of training: %s",
+        *(spec.name, len(aside), len(suspects), suspects[-1].reason),
+    )
+    return replace(dataset, path=str(kept), rows=len(good), sha256=digest_of(kept))
 
 
 def infer_contract_from_source(spec: ModelSpec, args: argparse.Namespace) -> None:

@@ -100,6 +100,16 @@ def decided(engine: Engine, model: str, decision_id: str) -> DecisionRow | None:
         return next(iter(_decisions(connection, model, decision_id)), None)
 
 
+def last_decay(engine: Engine, model: str, as_of: datetime) -> datetime | None:
+    """Return when it was last decided, by then, to train because of decay; None: never."""
+    table = decisions_table
+    query = sa.select(sa.func.max(table.c.at)).where(
+        *(table.c.model == model, table.c.kind == "TRAIN", table.c.cause == "decay", table.c.at <= utc(as_of))
+    )
+    with reading(engine) as connection:
+        return connection.execute(query).scalar()
+
+
 def record(
     engine: Engine,
     *,
