@@ -37,6 +37,7 @@ bench: $(VENV)/dev ## measure: drift checks, the gate, registration, events on a
 	$(BIN)/python -m bench.speed_beside_peers
 	$(BIN)/python -m bench.alarms_beside_peers --out .evergreen/bench
 	$(BIN)/python -m bench.gate
+	$(BIN)/python -m bench.fresh
 	$(BIN)/python -m bench.registration
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.serving
 	EVERGREEN_TEST_KILLS=5 $(BIN)/python -m pytest -q tests/faults/test_kill_moves.py

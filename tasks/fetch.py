@@ -66,10 +66,11 @@ def fetch_training(
     """Return every row to learn from whose label is mature at `as_of`, one per key.
 
     They end at `as_of - maturity` and begin as `window.rows` has it: the training window, or up to four of
-    them for fading rows, or all, or since `break_at`, by default the last decision to train for decay. From a database only what may have changed since the
-    watermark is read; the rest comes from the committed increments, after the source has confirmed that it
-    still holds the same. Nothing is committed here. A label that is null in a mature row stays null: the
-    contract counts it. An empty source gives an empty dataset.
+    them for fading rows, or all, or since `break_at`, by default the last decision to train for decay. From a
+    database only what may have changed since the watermark is read; the rest comes from the committed
+    increments, after the source has confirmed that it still holds the same. Nothing is committed here. A
+    label that is null in a mature row stays null: the contract counts it. An empty source gives an empty
+    dataset.
 
     Raises:
         SourceUnavailable: when the source does not answer; the task retries.
