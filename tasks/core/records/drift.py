@@ -51,7 +51,8 @@ def _report(report: str) -> list[str]:
 
 def _numbers(verdict: DriftVerdict) -> list[str]:
     rows = f"{verdict.rows:,} rows against {verdict.reference_rows:,} of {verdict.against}"
-    needed = f"; {verdict.needed:,} would do for every feature" if verdict.needed is not None else ""
+    enough = verdict.needed is not None and all(feature.resolvable for feature in verdict.features)
+    needed = f"; {verdict.needed:,} would do for every feature" if enough else ""
     level = f", reached at a level of {number(verdict.level)}" if verdict.level is not None else ""
     budget = (
         f"detector {verdict.detector}, false alarms budgeted at {verdict.false_alarms:g} per check{level}"

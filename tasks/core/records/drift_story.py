@@ -108,7 +108,7 @@ def _changed(verdict: DriftVerdict) -> list[str]:
         sentences.append(f"What changed most: {'; '.join(told_of)}{more}.")
     silent = [f for f in inputs_of(verdict) if f.outcome == "undecided"]
     if silent and verdict.outcome != "undecided":
-        needed = max((f.needed for f in silent if f.needed), default=None)
+        needed = max((f.needed for f in silent if f.needed and f.resolvable), default=None)
         enough = f"; it would take {_rows(needed)}" if needed and needed > verdict.rows else ""
         sentences.append(f"Of {_count(len(silent), 'feature')} nothing can be said{enough}.")
     return sentences
