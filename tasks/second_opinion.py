@@ -68,8 +68,7 @@ def compare_on_labels(
     started, place = time.monotonic(), settings or Settings()
     engine = open_store(place)
     history = [row for row in ledger.history(engine, spec.name) if utc(row.at) <= utc(as_of)]
-    numbers = [version, *served_before(history)]
-    champions = _loaded(spec, numbers[: spec.serving.champions], place)
+    champions = _loaded(spec, [version], place)
     if version not in champions or champions[version].learnt_until > window.start:
         return None
     suspects = evidence.suspect_windows(engine, spec, window, utc(as_of))
@@ -78,6 +77,8 @@ def compare_on_labels(
     rows = _labelled(spec, dataset, window, as_of, place)
     if rows.empty:
         return None
+    most = None if spec.serving.champions is None else spec.serving.champions - 1
+    champions |= _loaded(spec, list(served_before(history))[:most], place)
     found = compare_champions(
         champions,
         version,
