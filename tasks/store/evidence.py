@@ -136,7 +136,7 @@ def suspect_windows(
     """Return the windows up to this one whose labels are suspected to be wrong, oldest first.
 
     The newest labels count, so that corrected ones clear the suspicion by themselves. Whether inputs and
-    scores moved is what the drift checks that cover a window found.
+    scores moved is what the drift checks that cover most of a window found.
     """
     spans = windows_to_look_at(window, spec, as_of)
     drifts = _drift_checks(engine, spec, spans[0], as_of)
@@ -154,7 +154,7 @@ class Around:
     """What is known around a window: its usual labels, and whether scores and inputs moved in it.
 
     `usual` is the median mix of the six windows before. `scores_moved` and `inputs_moved` are None where the
-    drift checks of the window could not tell, or do not cover it.
+    drift checks of the window could not tell, or cover too little of it.
     """
 
     usual: LabelMix
@@ -180,20 +180,21 @@ def _drift_checks(engine: Engine, spec: ModelSpec, oldest: Window, as_of: dateti
 
 
 def _moved(drifts: Sequence[checks.Check], window: Window) -> tuple[bool | None, bool | None]:
-    """Return whether scores and inputs moved in the window: no only where checks of all of it say so."""
-    there = [drift for drift in drifts if drift.window.start < window.end and window.start < drift.window.end]
-    overlaps = [min(drift.window.end, window.end) - max(drift.window.start, window.start) for drift in there]
-    covered = sum(overlaps, timedelta(0)) >= window.length
+    """Return whether scores and inputs moved in the window: what the checks of most of its time found.
+
+    Labels mature later than rows arrive, so their windows seldom begin where those of drift checks do. Where
+    neither answer holds for most of the time, it is not known.
+    """
 
     def moved(name: str, drifted: str) -> bool | None:
-        flags = [
+        answers = {True: timedelta(0), False: timedelta(0)}
+        for drift in drifts:
+            overlap = min(drift.window.end, window.end) - max(drift.window.start, window.start)
             # Checks of earlier releases know only what drifted.
-            drift.summary[name] if name in drift.summary else _before(drift, drifted)
-            for drift in there
-        ]
-        if any(flags):
-            return True
-        return None if None in flags or not covered else False
+            answer = drift.summary[name] if name in drift.summary else _before(drift, drifted)
+            if overlap > timedelta(0) and answer is not None:
+                answers[bool(answer)] += overlap
+        return next((answer for answer, span in answers.items() if 2 * span > window.length), None)
 
     return moved("scores_moved", "score_drifted"), moved("inputs_moved", "drifted")
 

@@ -227,8 +227,10 @@ def test_seasonal_numbers_that_move_with_the_inputs_are_not_blocked(stayed: bool
 def test_windows_to_look_at_reach_back_as_far_as_a_suspicion_and_what_is_usual_do() -> None:
     spec = make_spec(window={"training": "91d", "check": "7d"})  # labels mature after two days
     spans = windows_to_look_at(week(30), spec, week(30).end)
-    assert spans[-1] == week(29), "the labels of the newest are not mature"
-    assert spans[0] == week(29 - 3 - 4 - 6)
+    newest = Window(week(30).start - timedelta(days=2), week(30).end - timedelta(days=2))
+    assert spans[-1] == newest, "the labels of the last two days are not mature"
+    assert spans[0] == newest.before(3 + 4 + 6)
+    assert windows_to_look_at(week(30), spec, week(31).end)[-1] == week(30)
     assert list(spans) == sorted(spans)
 
 

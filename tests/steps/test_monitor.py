@@ -333,7 +333,8 @@ def test_a_week_of_zeros_blocks_and_corrected_labels_clear_it(engine, settings) 
     decision = decide(gathered(settings, 4, spec=AT_ONCE), AT_ONCE)
     assert (decision.kind, decision.cause) == ("BLOCK", "labels")
     assert "label '1' fell" in decision.reasons[0]
-    assert gathered(settings, 4).label_fault is None, "labels that mature in two days prove nothing yet"
+    (early,) = suspect_windows(engine, SPEC, week(4), week(4).end)
+    assert early.window.end == week(4).end - timedelta(days=2), "the last two days are not mature"
     keys_after, y_after = serve(engine, 5)
     label(engine, keys_after, y_after, week(5).end)
     (still,) = suspect_windows(engine, AT_ONCE, week(5), week(5).end)
@@ -380,14 +381,29 @@ def test_what_no_check_knows_to_have_stayed_is_no_reason_to_suspect_labels(
     assert suspected_fault(engine, AT_ONCE, week(4), week(4).end) is not None
 
 
-def test_a_check_of_a_part_of_the_window_does_not_know_that_the_rest_stayed(engine, settings) -> None:
+@pytest.mark.parametrize(
+    ("days", "stayed", "suspected"), [(3, True, False), (4, True, True), (4, False, False), (3, False, True)]
+)
+def test_what_is_known_of_most_of_the_window_counts(
+    engine, settings, days: int, stayed: bool, suspected: bool
+) -> None:
     history(engine, 4)
     keys, y = serve(engine, 4)
     label(engine, keys, 1 - y, week(4).end)
-    half = Window(week(4).start, week(4).start + WEEK / 2)
-    stayed = {"scores_moved": False, "inputs_moved": False}
-    checks.record(engine, model="churn", kind="drift", window=half, version=1, outcome="ok", summary=stayed)
-    assert suspected_fault(engine, AT_ONCE, week(4), week(4).end) is None
+    edge = week(4).start + timedelta(days=days)
+    parts = [Window(edge - WEEK, edge), Window(edge, edge + WEEK)]
+    for part, moved in zip(parts, (not stayed, stayed), strict=True):
+        checks.record(
+            engine,
+            model="churn",
+            kind="drift",
+            window=part,
+            version=1,
+            outcome="drift" if moved else "ok",
+            summary={"scores_moved": moved, "inputs_moved": moved},
+        )
+    after = week(6).end  # both checks are on record
+    assert bool(suspect_windows(engine, AT_ONCE, week(4), after)) == suspected
 
 
 def test_calm_labels_and_few_labels_raise_no_suspicion(engine, settings) -> None:

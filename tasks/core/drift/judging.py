@@ -229,8 +229,8 @@ def _power(pair: Pair, row: Row, share: float) -> Power:
         resolvable = smallest_p(groups, n, m, dispersion, numeric=numeric) <= share
         if not resolvable:
             blocks = needed_blocks(groups, share, n, m, dispersion, numeric=numeric)
-    found = detectable(groups, share, n, m, dispersion)
-    return Power(_needed(pair, groups, share), found, resolvable, blocks)
+    smallest = detectable(groups, share, n, m, dispersion)
+    return Power(_needed(pair, groups, share), smallest, resolvable, blocks)
 
 
 def _needed(pair: Pair, groups: int, share: float) -> int | None:

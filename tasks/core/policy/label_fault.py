@@ -187,10 +187,13 @@ def suspect_windows(
 
 
 def windows_to_look_at(window: Window, spec: ModelSpec, as_of: datetime) -> tuple[Window, ...]:
-    """Return the windows, oldest first, that `suspect_windows` needs to judge those up to `window`."""
+    """Return the windows, oldest first, that `suspect_windows` needs to judge those up to `window`.
+
+    A window whose labels are not mature gives way to the newest of its length whose are.
+    """
     back = -(-max_block(spec) // window.length) + RUN + USUAL
     immature = max(window.end + parse_duration(spec.label.maturity) - as_of, timedelta(0))
-    newest = window.before(-(-immature // window.length))
+    newest = Window(window.start - immature, window.end - immature)
     return tuple(newest.before(count) for count in range(back, -1, -1))
 
 
