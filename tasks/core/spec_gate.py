@@ -93,7 +93,7 @@ class Gate(Part):
         None, **at(2, "Worst score a champion may have, whatever it is compared with.")
     )
     min_rows: int = Field(
-        50, ge=2, **at(3, "Fewest unseen rows a comparison may rest on; weighted, effective ones.")
+        100, ge=2, **at(3, "Fewest unseen rows a comparison may rest on; weighted, effective ones.")
     )
     slices: Columns = Field(
         default_factory=list, **at(4, "Columns whose values are also compared one by one.")

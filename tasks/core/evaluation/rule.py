@@ -179,8 +179,9 @@ def _flaws(
     if evidence.champion is None:
         return reasons
     for base in baselines:
-        # A champion that does no better than the guess either is no reason to keep it.
-        if base.name == "dummy" and base.outcome == "worse" and found.theirs.value > base.score:
+        # Without a demand for proof, a champion that is no better than the guess either is not worth keeping.
+        counts = gate.rule == "better" or found.theirs.value > base.score
+        if base.name == "dummy" and base.outcome == "worse" and counts:
             reasons.append(f"{metric} {found.mine.value:.4g} is no better than a guess, {base.score:.4g}")
     return reasons
 
