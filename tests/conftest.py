@@ -77,4 +77,4 @@ def rows_spec(tmp_path: Path, registry_file: Path) -> ModelSpec:
     shutil.copy(registry_file, tmp_path / "state" / "mlflow.db")
     make_frame(1500).to_parquet(tmp_path / "rows.parquet")
     source = {"url": str(tmp_path / "rows.parquet"), "key": "event_id", "timestamp": "event_time"}
-    return make_spec(source=source)
+    return make_spec(source=source, gate={"anchor": {"rows": 1000}})

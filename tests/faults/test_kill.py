@@ -23,6 +23,7 @@ STEPS = (
     "find_registered",
     "fetch_training",
     "validate",
+    "set_suspects_aside",
     "save_snapshot",
     "current_anchor",
     "train_challenger",
