@@ -12,16 +12,23 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
+from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.fetch import commit_watermark, fetch_labels, fetch_training, fetch_window
 from tasks.settings import Settings
 from tasks.sources import selection
 from tasks.store import watermarks
 from tasks.store.engine import open_store
-from tests.make import START, make_frame, make_spec, spec_block
+from tests import make
+from tests.make import START, make_frame, spec_block
 from tests.services import WebServer, answer
 
 AS_OF = START + timedelta(days=30)  # maturity 2d and a training window of 28d: exactly make_frame's rows
+
+
+def make_spec(**over: object) -> ModelSpec:
+    """Return a spec whose rows are those of the training window alone."""
+    return make.make_spec(**{"window": {"training": "28d", "check": "7d", "rows": "sliding"}, **over})
 
 
 def spec_for(url: str, **source):

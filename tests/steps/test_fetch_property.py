@@ -34,7 +34,9 @@ def spec_of(url: str, table: str, *, stamped: bool, timezone: str | None = None)
         "overlap": "6h",
         "timezone": timezone,
     } | ({"updated": "updated_at"} if stamped else {})
-    return make_spec(source=source, label={"column": "churned", "maturity": "1d"}, window={"training": "4d"})
+    return make_spec(
+        source=source, label={"column": "churned", "maturity": "1d"}, window={"training": "1d"}
+    )  # fading: four of them
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,12 @@ def train(
     return train_challenger.fn(spec, stored(frame, folder), attempt, settings=settings, **more)
 
 
+def faded(rows: pd.DataFrame, end: datetime) -> np.ndarray:
+    """Weights by hand: half after 0.35 of the 28 days of `make_spec`."""
+    days = (end - rows["event_time"]).dt.total_seconds().to_numpy() / 86_400
+    return 0.5 ** (days / (0.35 * 28))
+
+
 @pytest.mark.parametrize(
     ("path", "params", "task"),
     [
@@ -71,7 +77,12 @@ def test_the_stored_model_gives_the_fitted_ones_answers_to_the_last_bit(
     frame.loc[::13, "region"] = None
     found = train(spec, frame, tmp_path, settings)
     split = split_rows(frame, spec, WINDOW.end)
-    again = build_pipeline(spec).fit(split.train[spec.features.all], labels_of(split.train, spec))
+    again = build_pipeline(spec).fit(
+        split.train[spec.features.all],
+        labels_of(split.train, spec),
+        estimator__sample_weight=faded(split.train, split.cut),
+    )
+    assert found.rows_rule == "fading"
     kept = predict(load_model(found.model_path), split.holdout)
     fresh = predict(again, split.holdout)
     np.testing.assert_array_equal(kept.prediction, fresh.prediction)
@@ -91,7 +102,11 @@ def test_training_says_what_it_used_and_keeps_the_newest_rows_unseen(
     keys = "\n".join(sorted(frame["event_id"].iloc[:400]))
     assert found.train_keys_sha256 == hashlib.sha256(keys.encode()).hexdigest()
     assert found.train_window == WINDOW and found.params == {"max_iter": 30, "max_leaf_nodes": 8}
-    assert dict(found.guess)[1] == pytest.approx(frame["churned"].iloc[:400].mean())
+    weights = faded(frame.iloc[:400], found.cut)
+    assert dict(found.guess)[1] == pytest.approx(np.average(frame["churned"].iloc[:400], weights=weights))
+    assert found.effective_rows == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+    assert (found.rows_rule, found.rows_note, found.window_rows) == ("fading", "", 500)
+    assert found.half_life_days == pytest.approx(9.8)
     assert hashlib.sha256(Path(found.model_path).read_bytes()).hexdigest() == found.model_sha256
     assert Path(found.model_path).parent == settings.root / "work" / "a1"
     json.dumps(found.params)
@@ -248,11 +263,11 @@ def test_partial_fit_is_one_pass_from_the_champion_with_its_preprocessing(
     before = Path(champion.model_path).read_bytes()
     found = train(spec, newer, tmp_path, settings, "second", champion_model=champion.model_path)
     by_hand = load_model(champion.model_path)
-    older = split_rows(newer, spec, WINDOW.end).train
-    classes = {"classes": np.array([0, 1])} if spec.task == "classification" else {}
-    by_hand[-1].partial_fit(
-        by_hand[:-1].transform(older[spec.features.all]), labels_of(older, spec), **classes
-    )
+    split = split_rows(newer, spec, WINDOW.end)
+    older, more = split.train, {"sample_weight": faded(split.train, split.cut)}
+    if spec.task == "classification":
+        more["classes"] = np.array([0, 1])
+    by_hand[-1].partial_fit(by_hand[:-1].transform(older[spec.features.all]), labels_of(older, spec), **more)
     model = load_model(found.model_path)
     np.testing.assert_array_equal(model[-1].coef_, by_hand[-1].coef_)
     assert not np.array_equal(model[-1].coef_, load_model(champion.model_path)[-1].coef_)
@@ -344,9 +359,13 @@ def test_the_search_never_judges_on_rows_older_than_those_fitted(monkeypatch: py
         def __init__(self, model):
             self.model = model
 
-        def fit(self, x, y):
+        @property
+        def steps(self):
+            return self.model.steps
+
+        def fit(self, x, y, **weights):
             self.newest = x.index.max()
-            self.model.fit(x, y)
+            self.model.fit(x, y, **weights)
             self.classes_ = self.model.classes_
             return self
 

@@ -16,11 +16,13 @@ from tasks.core.model.labels import labels_of
 from tasks.core.model.linear import fit_linear
 from tasks.core.model.pipeline import build_pipeline, predict
 from tasks.core.model.split import split_rows
+from tasks.core.model.weighting import row_weights
 from tasks.settings import Settings
 from tasks.store.models import load_model
 from tests.judged import WINDOW, Room
 from tests.make import make_frame, make_spec
 
+SLIDING = {"training": "28d", "check": "7d", "rows": "sliding"}
 SGD = {"class": "sklearn.linear_model.SGDClassifier", "params": {"loss": "log_loss"}, "mode": "partial_fit"}
 
 
@@ -36,7 +38,7 @@ def anchor_of(frame: pd.DataFrame, room: Room) -> tuple[str, str]:
 
 
 def test_rows_of_the_anchor_are_not_learnt_from(room: Room) -> None:
-    frame, spec = make_frame(500), make_spec()
+    frame, spec = make_frame(500), make_spec(window=SLIDING)
     path, digest = anchor_of(frame.iloc[50:90], room)
     found = room.train(spec, frame, anchor_path=path)
     assert (found.anchored_rows, found.train_rows, found.anchor_sha256) == (40, 360, digest)
@@ -106,9 +108,12 @@ def test_a_linear_model_of_the_same_rows_is_kept_with_its_digest(room: Room) -> 
     found = room.train(spec, frame)
     assert hashlib.sha256(Path(str(found.linear_path)).read_bytes()).hexdigest() == found.linear_sha256
     model = load_model(str(found.linear_path))
-    older = split_rows(frame, spec, WINDOW.end).train
+    split = split_rows(frame, spec, WINDOW.end)
+    weights = row_weights(split.train["event_time"], spec, split.cut)
     assert type(model[-1]).__name__ == "LogisticRegression"
-    np.testing.assert_array_equal(model.predict_proba(frame), fit_linear(spec, older).predict_proba(frame))
+    by_hand = fit_linear(spec, split.train, weights)
+    np.testing.assert_array_equal(model.predict_proba(frame), by_hand.predict_proba(frame))
+    assert not np.array_equal(by_hand[-1].coef_, fit_linear(spec, split.train)[-1].coef_)
     numbers = make_spec(
         task="regression", metric="r2", estimator={"class": "sklearn.tree.DecisionTreeRegressor"}
     )
@@ -127,7 +132,7 @@ def test_a_linear_estimator_has_no_linear_model_beside_it(room: Room) -> None:
 def test_a_linear_model_that_fails_does_not_stop_the_training(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(spec, rows):
+    def refuse(spec, rows, weights):
         raise FloatingPointError("no")
 
     monkeypatch.setattr(train, "fit_linear", refuse)
@@ -140,6 +145,9 @@ def test_a_linear_model_learns_from_twenty_thousand_rows_at_most() -> None:
     thin = frame.iloc[::3]  # fewer than 20,000 rows, spread over time: all are used
     whole, again = fit_linear(spec, frame), fit_linear(spec, thin)
     np.testing.assert_array_equal(whole[-1].coef_, again[-1].coef_)
+    weights = np.linspace(0.1, 1.0, len(frame))
+    by_weight = fit_linear(spec, frame, weights)[-1].coef_
+    np.testing.assert_array_equal(by_weight, fit_linear(spec, thin, weights[::3])[-1].coef_)
     assert whole[-1].n_iter_[0] < 200
 
 
