@@ -17,7 +17,10 @@ from tests.judged import FREELY, LINEAR, LOGISTIC, WINDOW, Room, upside_down
 from tests.make import make_frame, make_spec
 
 REGRESSION = make_spec(
-    task="regression", metric="neg_root_mean_squared_error", estimator={"class": "sklearn.linear_model.Ridge"}
+    task="regression",
+    metric="neg_root_mean_squared_error",
+    estimator={"class": "sklearn.linear_model.Ridge"},
+    window={"training": "28d", "check": "7d", "rows": "sliding"},
 )
 
 

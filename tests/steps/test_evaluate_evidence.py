@@ -306,7 +306,8 @@ def test_the_gate_is_given_weights_groups_labels_and_a_linear_model(
     frame = make_frame(1000)
     frame["amount"] = np.arange(1000.0)
     gate = {"weight": "amount", "fairness": {"columns": ["region"]}, "slices": ["plan"]}
-    spec = make_spec(gate=gate, estimator={"params": {"max_iter": 5}})
+    window = {"training": "28d", "check": "7d", "rows": "sliding"}
+    spec = make_spec(gate=gate, estimator={"params": {"max_iter": 5}}, window=window)
     trained = room.train(spec, frame)
     found = room.evaluate(spec, trained, None)
     seen = given[0]

@@ -18,7 +18,8 @@ from tasks.core.errors import NotServable, PromotionRefused, RegistryError
 from tasks.core.model.bundle import GOLDEN, MANIFEST, MODEL, Manifest, digest_of
 from tasks.core.model.pipeline import build_pipeline
 from tasks.settings import Settings
-from tasks.store import clean, registry
+from tasks.store import clean, ledger, registry
+from tasks.store.engine import open_store
 from tasks.store.models import own_types, save_model
 from tasks.store.version import Version
 from tasks.versions import probe as probing
@@ -308,7 +309,7 @@ def test_without_a_lock_it_is_not_known_whether_the_libraries_are_the_locked_one
 
 def test_what_was_seen_is_kept_in_the_ledger_with_the_promotion(version: Version, place: Settings) -> None:
     moved(version, place, as_of=LATER)
-    row = probing.ledger.history(probing.open_store(place), SPEC_.name)[-1]
+    row = ledger.history(open_store(place), SPEC_.name)[-1]
     assert row.evidence["servable"]["where"] == "here"
     assert row.evidence["environment"]["trained_with"] == row.evidence["environment"]["scikit_learn"]
 

@@ -17,6 +17,7 @@ from tasks.core.model.labels import labels_of
 from tasks.core.model.pipeline import build_pipeline, predict
 from tasks.core.model.search import best_params
 from tasks.core.model.split import split_rows
+from tasks.core.model.weighting import row_weights
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.settings import Settings
@@ -80,7 +81,7 @@ def test_the_stored_model_gives_the_fitted_ones_answers_to_the_last_bit(
     again = build_pipeline(spec).fit(
         split.train[spec.features.all],
         labels_of(split.train, spec),
-        estimator__sample_weight=faded(split.train, split.cut),
+        estimator__sample_weight=row_weights(split.train["event_time"], spec, split.cut),
     )
     assert found.rows_rule == "fading"
     kept = predict(load_model(found.model_path), split.holdout)
@@ -264,7 +265,7 @@ def test_partial_fit_is_one_pass_from_the_champion_with_its_preprocessing(
     found = train(spec, newer, tmp_path, settings, "second", champion_model=champion.model_path)
     by_hand = load_model(champion.model_path)
     split = split_rows(newer, spec, WINDOW.end)
-    older, more = split.train, {"sample_weight": faded(split.train, split.cut)}
+    older, more = split.train, {"sample_weight": row_weights(split.train["event_time"], spec, split.cut)}
     if spec.task == "classification":
         more["classes"] = np.array([0, 1])
     by_hand[-1].partial_fit(by_hand[:-1].transform(older[spec.features.all]), labels_of(older, spec), **more)

@@ -34,6 +34,7 @@ from tasks.core.model.pipeline import Predictions, predict
 from tasks.core.model.refit import check_refit
 from tasks.core.model.second_opinion import combine
 from tasks.core.model.split import Split, all_rows, split_rows
+from tasks.core.model.weighting import row_weights
 from tasks.core.policy.decision import CheckOutcome, Decision, Evidence, decide, wanted_cause
 from tasks.core.policy.label_fault import (
     LabelledWindow,
@@ -361,11 +362,12 @@ class Loop:
         spec, time = self.history.spec, self.history.spec.source.timestamp
         rows = split.holdout[split.holdout[time] >= pd.Timestamp(self._now.learnt_until)]
         challenger = self._paired(judged.model, rows)
+        weights = row_weights(split.train[time], spec, split.cut)
         evidence = GateEvidence(
             metric=spec.metric,
             challenger=challenger,
             champion=self._paired(self._now.model, rows),
-            baseline=guessed(spec, learn_guess(spec, split.train), challenger.scored),
+            baseline=guessed(spec, learn_guess(spec, split.train, weights), challenger.scored),
             positive=spec.label.positive,
             first_row=rows[time].iloc[0].to_pydatetime() if len(rows) else None,
             champion_train_end=self._now.learnt_until,
