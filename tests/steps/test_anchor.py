@@ -133,7 +133,7 @@ def test_no_anchor_is_fixed_where_none_is_wanted_or_none_can_be(
     caplog.set_level("INFO")
     off = make_spec(estimator=SMALL, gate={"anchor": {"rows": 0}})
     assert fixed(off, made, place) is None and current(place, off) is None
-    large = make_spec(estimator=SMALL, gate={"min_rows": 61})
+    large = make_spec(estimator=SMALL, gate={"min_rows": 61, "anchor": {"rows": 1000}})
     assert fixed(large, made, place) is None
     assert "60 rows, fewer than gate.min_rows (61)" in caplog.text
     assert fixed(SPEC_, made, place, trained=replace(made.trained, holdout_path="gone.parquet")) is None
@@ -288,7 +288,7 @@ def test_from_one_version_to_the_next_the_anchor_is_left_out_and_held_against(
     found = current(place)
     assert found is not None
     trained = train_challenger.fn(SPEC_, dataset, "a2", anchor_path=found.path, settings=place)
-    assert trained.anchored_rows == 50 and trained.train_rows == 430
+    assert trained.anchored_rows == 50 and trained.train_rows == 600 - trained.holdout_rows - 50
     judged = evaluate_pair.fn(
         SPEC_,
         trained,
