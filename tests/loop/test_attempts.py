@@ -127,6 +127,8 @@ def test_rows_that_break_the_contract_block_and_the_champion_stays(
 
 def test_one_bad_window_checked_twice_is_one_bad_window(retrain: Retrain, rows_spec: ModelSpec) -> None:
     retrain(rows_spec, as_of=START + 30 * DAY, decision_id="first")
+    nothing = rows_spec.retrain.model_copy(update={"budget_per_week": 0})  # so that the checks change nothing
+    rows_spec = rows_spec.model_copy(update={"retrain": nothing})
     moved = make_frame(1500, days=35)
     moved.loc[moved["event_time"] >= pd.Timestamp(START + 28 * DAY), "spend"] *= 5
     written(rows_spec, moved)
@@ -134,3 +136,4 @@ def test_one_bad_window_checked_twice_is_one_bad_window(retrain: Retrain, rows_s
         found = flows.detect_drift.detect_drift(rows_spec, as_of=START + 35 * DAY + timedelta(minutes=minute))
         assert found.outcome == "drift"
         assert found.decision.kind == "SKIP"
+        assert len(found.decision.evidence["drift"]) == 1
