@@ -94,7 +94,7 @@ def test_the_flows_run_one_after_the_other_as_the_readme_says(desk: Path, prefec
     assert said["rollback", False].startswith("Dry run: dry run, nothing was changed")
     assert said["scorecard", False].startswith("Scorecard")
     assert said["score", False].startswith("Scored: 2000 rows")
-    assert said["detect_drift", False].startswith(("Ok: SKIP", "Drift: SKIP"))
+    assert said["detect_drift", False].startswith(("Ok: SKIP", "Warn: SKIP", "Drift: SKIP"))
     assert said["monitor", False].startswith("Ok: SKIP")
     assert "every 4 windows" in said["backtest", False]
     assert "never retrained, would have held" in said["replay", False]
