@@ -172,7 +172,7 @@ def test_what_is_not_declared_any_more_is_removed_and_the_foreign_stays(synced: 
     assert "evergreen: demo: retrain when decided" not in left
     assert "evergreen: demo: monitor is overdue" not in left
     assert "evergreen: demo: score is overdue" not in left
-    assert {"somebody else's", "evergreen: demo: retrain is overdue"} <= left
+    assert "somebody else's" in left
 
 
 def test_what_a_person_paused_or_switched_off_stays_so_when_it_changes(synced: Live) -> None:
