@@ -29,8 +29,9 @@ def turned(rows_spec: ModelSpec) -> ModelSpec:
     late = frame["event_time"] >= START + 28 * DAY
     frame["churned"] = frame["churned"].mask(late, 1 - frame["churned"])
     frame.to_parquet(rows_spec.source.url)
-    gate = {"max_disagreement": None, "max_label_shift": None, "anchor": {"rows": 200}}
-    return ModelSpec.model_validate({**rows_spec.model_dump(mode="json"), "gate": gate})
+    gate = {"max_disagreement": None, "max_label_shift": None, "anchor": {"rows": 200}, "on_doubt": "ask"}
+    window = {"training": "28d", "check": "7d", "rows": "sliding"}
+    return ModelSpec.model_validate({**rows_spec.model_dump(mode="json"), "gate": gate, "window": window})
 
 
 def actions(spec: ModelSpec) -> list[tuple[str, int | None]]:
