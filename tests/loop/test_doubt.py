@@ -30,6 +30,7 @@ def turned(rows_spec: ModelSpec) -> ModelSpec:
     frame["churned"] = frame["churned"].mask(late, 1 - frame["churned"])
     frame.to_parquet(rows_spec.source.url)
     gate = {"max_disagreement": None, "max_label_shift": None, "anchor": {"rows": 200}, "on_doubt": "ask"}
+    gate["refit"] = False  # a version that has learnt every row has none left for a new anchor
     window = {"training": "28d", "check": "7d", "rows": "sliding"}
     return ModelSpec.model_validate({**rows_spec.model_dump(mode="json"), "gate": gate, "window": window})
 

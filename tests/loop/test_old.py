@@ -27,7 +27,7 @@ YEAR = timedelta(days=364)
 OLD = {
     "window": {"training": "52w", "check": "13w"},
     "retrain": {"min_new_rows": 100, "cooldown": "1d", "max_age": "520w"},
-    "gate": {"rule": "better", "max_disagreement": None, "max_label_shift": None},
+    "gate": {"max_disagreement": None, "max_label_shift": None},
 }
 
 
