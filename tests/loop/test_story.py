@@ -34,7 +34,7 @@ def spec(rows_spec: ModelSpec) -> ModelSpec:
         source=rows_spec.source.model_dump(mode="json"),
         label={"column": "churned", "maturity": "0d"},
         window={"training": "2h", "check": "1h", "holdout": "30m"},
-        retrain={"min_new_rows": 100, "cooldown": "1h"},
+        retrain={"min_new_rows": 100, "cooldown": "1h", "max_age": "24h"},
         gate={"on_doubt": "tell"},
     )
 

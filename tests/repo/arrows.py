@@ -36,6 +36,7 @@ PARTS = {
     "tasks.rollback": ("tasks.versions", "tasks.history.before"),  # a move to what served before
     "tasks.probation": ("tasks.versions",),  # a rollback that nobody has to ask for
     "tasks.renewal": ("tasks.anchor",),  # the same rows fixed in the same way, by a person
+    "tasks.second_opinion": ("tasks.versions",),  # a change of partner is a move like any other
     "tasks.refit": ("tasks.train",),  # the same rows read in the same way, all of them
     "tasks.evaluate": ("tasks.evaluating",),  # one file per thing the gate is given
     "tasks.selftest": ("tasks.evaluate",),  # plants models and lets them be judged as any other

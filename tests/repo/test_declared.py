@@ -25,6 +25,7 @@ from deployments.sync import main
 ROOT = Path(__file__).parents[2]
 FULL = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 BEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+WEEKLY = {"slug": "weekly", "cron": "0 4 * * 1", "timezone": "UTC"}
 ADD = f'to work_pool add job_variables: {{env: {{{BEAT}: "30"}}}}'
 
 
@@ -75,11 +76,16 @@ def write(folder: Path, edit: Callable[[dict[str, dict[str, Any]]], Any]) -> str
         (lambda flows: flows["score"]["schedules"][0].update(interval=60), "2 of cron, interval, rrule"),
         (lambda flows: flows["score"]["schedules"].append(flows["score"]["schedules"][0]), "declared twice"),
         (
-            lambda flows: flows["retrain"]["schedules"][0]["parameters"].update(forced=True),
+            lambda flows: flows["retrain"].update(schedules=[WEEKLY | {"parameters": {"forced": True}}]),
             "schedule weekly: parameter 'forced'",
         ),
-        (lambda flows: flows["retrain"]["schedules"][0]["parameters"].update(dry_run="perhaps"), "dry_run"),
-        (lambda flows: flows["retrain"]["schedules"][0].update(parameters=["a"]), "no mapping"),
+        (
+            lambda flows: flows["retrain"].update(
+                schedules=[WEEKLY | {"parameters": {"dry_run": "perhaps"}}]
+            ),
+            "dry_run",
+        ),
+        (lambda flows: flows["retrain"].update(schedules=[WEEKLY | {"parameters": ["a"]}]), "no mapping"),
         (
             lambda flows: flows["retrain"]["triggers"][0]["parameters"].update(decision="{{ event.id }}"),
             "parameter 'decision'",

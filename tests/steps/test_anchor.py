@@ -297,7 +297,8 @@ def test_from_one_version_to_the_next_the_anchor_is_left_out_and_held_against(
         champion_snapshot=incumbent.manifest.snapshot,
         settings=place,
     )
-    assert judged.decision.outcome != "refuse" and judged.decision.rows == 120
+    assert trained.holdout_rows == 52  # the newest fifth of the training window's rows
+    assert judged.decision.outcome != "refuse" and judged.decision.rows == 52
     assert judged.decision.anchor is not None
     assert (judged.decision.anchor.rows, judged.decision.anchor.keeper_version) == (50, 1)
     assert judged.anchor_sha256 == anchor.sha256
