@@ -29,7 +29,7 @@ down: ## end what `make up` runs, and nothing else
 	@$(BIN)/python deployments/up.py down
 
 test: $(VENV)/dev ## run the tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow" --durations=20
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow" --durations=20
 
 bench: $(VENV)/dev ## measure: drift checks, the gate, registration, events on a real server (hours; see bench/README.md)
 	$(BIN)/python -m bench.profile_speed

@@ -2,8 +2,8 @@
 
 `score`: per stream, rows per window and policy the mean score in points (hundredths), its standard error
 over seeds, what it left behind the best possible, and its retrainings. `above_calendars`: the loop against
-the line through the fixed calendars at its own number of retrainings. `claim`: what issue 11 asks, with the
-figure, the limit and whether it is met:
+the line through the fixed calendars at its own number of retrainings. `claim`: what the loop promises, with
+the figure, the limit and whether it is met:
 
 - no drift: at most .05 points below never retraining, at most 1.2 times the retrainings of the age limit;
 - recurring: at least 2 points above every 4 windows;

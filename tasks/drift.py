@@ -45,9 +45,9 @@ class Scorer:
     @cached_property
     def model(self) -> Any:  # Any: a fitted pipeline
         """The champion."""
-        from tasks.store.models import load_model, own_types
+        from tasks.store.models import own_types, shared_model
 
-        return load_model(self.model_path, also=own_types(self.spec))
+        return shared_model(self.model_path, also=own_types(self.spec))
 
 
 def count_window(

@@ -36,7 +36,7 @@ from tasks.evaluating.seen import Unseen, unseen
 from tasks.evaluating.worth import worth_of
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store.models import load_model, own_types
+from tasks.store.models import load_model, own_types, shared_model
 
 _USUAL = {
     "binary": ("accuracy", "balanced_accuracy", "f1", "precision", "recall", "matthews_corrcoef"),
@@ -167,7 +167,7 @@ def _champion_answers(
     if champion is None:
         return None, ""
     try:
-        return answers_to(spec, load_model(champion.model_path, also=own_types(spec)), rows), ""
+        return answers_to(spec, shared_model(champion.model_path, also=own_types(spec)), rows), ""
     except RegistryError as err:
         return None, f"the champion cannot be loaded ({err.found})"
     except Exception as err:  # a model may fail in any way on rows it was not made for

@@ -25,7 +25,7 @@ from tasks.store.agreed import copy_as_served
 from tasks.store.dataset_parts import check_part, parts_of
 from tasks.store.engine import open_store
 from tasks.store.labels import matured
-from tasks.store.models import load_model, own_types
+from tasks.store.models import own_types, shared_model
 from tasks.versions.partner import set_partner
 
 ACTOR = "second opinion"
@@ -139,7 +139,7 @@ def _loaded(spec: ModelSpec, numbers: list[int], place: Settings) -> dict[int, F
         try:
             copy = copy_as_served(spec.name, number, place, own_types(spec))
             also = {*own_types(spec), *own_types(copy.spec)}
-            model = load_model(copy.model_path, sha256=copy.manifest.files[MODEL], also=also)
+            model = shared_model(copy.model_path, sha256=copy.manifest.files[MODEL], also=also)
         except WorkflowError as err:
             task_logger(__name__).warning("%s: version %d is not compared: %s", spec.name, number, err)
             continue

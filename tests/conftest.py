@@ -30,17 +30,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get("/".join(item.path.parts[-2:]), len(LONGEST)))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Let no fit use more than one thread: two workers share two cores."""
+    """Let no fit use more than one thread, in fixtures of a module too: the workers share two cores."""
     with threadpool_limits(1):
         yield
 
 
 @pytest.fixture(autouse=True)
 def _probed_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load versions in the test's own process: a clean one costs seconds each time."""
+    """Load versions in the test's own process, where a clean one costs seconds each time; on one thread."""
     monkeypatch.setenv("EVERGREEN_PROBE", "here")
+    monkeypatch.setenv("EVERGREEN_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from tasks.evaluating.seen import learnt_rows
 from tasks.settings import Settings
 from tasks.store import catalog
 from tasks.store.engine import open_store
-from tasks.store.models import load_model, own_types
+from tasks.store.models import own_types, shared_model
 
 _LEARNT = "the challenger was trained without leaving its rows out"
 _ANEW = (
@@ -74,7 +74,7 @@ def anchor_evidence(
         what = f"version {anchor.keeper_version} cannot score its rows"
         theirs = None
         if anchor.keeper is not None:
-            theirs = answers_to(spec, load_model(anchor.keeper.model_path, also=own_types(spec)), rows)
+            theirs = answers_to(spec, shared_model(anchor.keeper.model_path, also=own_types(spec)), rows)
     except Exception as err:  # of whatever kind: without these answers nothing is shown
         told = err.found if isinstance(err, WorkflowError) else type(err).__name__
         return replace(found, trouble=f"{what} ({told}); restore it, or renew the anchor with a reason")

@@ -20,7 +20,7 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.replay.stage import Stage
 from tasks.store.dataset_parts import check_part, parts_of
-from tasks.store.models import load_model, own_types
+from tasks.store.models import own_types, shared_model
 from tasks.store.version import ChampionInfo, PartnerInfo
 
 
@@ -103,10 +103,10 @@ class Story:
     ) -> float | None:
         if frame.empty:
             return None
-        said = predict(load_model(model_path, also=own_types(self.spec)), frame)
+        said = predict(shared_model(model_path, also=own_types(self.spec)), frame)
         if partner is not None:
             own = own_types(partner.spec)
-            said = combine(said, predict(load_model(partner.model_path, also=own), frame))
+            said = combine(said, predict(shared_model(partner.model_path, also=own), frame))
         value = score(
             truth,
             said.prediction,

@@ -14,7 +14,7 @@ from tasks.core.model.second_opinion import combine
 from tasks.core.policy.partners import pair_text
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
-from tasks.store.models import load_model, own_types
+from tasks.store.models import own_types, shared_model
 from tasks.store.version import PartnerInfo
 
 
@@ -57,12 +57,14 @@ class Answering:
 
 def answering(spec: ModelSpec, model_path: str, version: int, partner: PartnerInfo | None) -> Answering:
     """Return the champion, loaded, with its partner if that one can be loaded."""
-    found = Answering(spec.name, version, load_model(model_path, also=own_types(spec)))
+    found = Answering(spec.name, version, shared_model(model_path, also=own_types(spec)))
     if partner is None:
         return found
     try:
         also = {*own_types(spec), *own_types(partner.spec)}  # the ledger vouches for its files
-        found._partner_model = load_model(partner.model_path, sha256=partner.manifest.files[MODEL], also=also)
+        found._partner_model = shared_model(
+            partner.model_path, sha256=partner.manifest.files[MODEL], also=also
+        )
         found._features = partner.spec.features.all
         found.partner = partner
     except Exception as err:  # whatever it is, the champion can answer alone

@@ -76,8 +76,8 @@ def read_texts(
 def since_1970(numbers: pa.Array, unit: str) -> pa.Array:
     """Return numbers of seconds, milliseconds… since 1970 as UTC moments; null where they are not finite."""
     if pa.types.is_floating(numbers.type):
-        scaled = pc.multiply(numbers, 10**6 / PER_SECOND[unit])
-        scaled = pc.if_else(pc.is_finite(scaled), scaled, pa.scalar(None, pa.float64()))
+        finite = pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, numbers.type)).cast(pa.float64())
+        scaled = pc.multiply(finite, 10**6 / PER_SECOND[unit])  # may overflow; the bounds take that in
         low, high = float(_micros(FIRST)), float(_micros(LAST))  # the latter is a little beyond
         bounded = pc.max_element_wise(
             pc.min_element_wise(scaled, high, skip_nulls=False), low, skip_nulls=False

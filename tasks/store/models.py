@@ -14,9 +14,11 @@ import os
 import stat
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tasks.core.errors import RegistryError, WorkflowError
@@ -24,6 +26,9 @@ from tasks.core.spec import ModelSpec
 from tasks.store.allowed import audit, estimators_in
 
 MAX_BYTES = 4 * 1024**3  # our choice: a forest beyond this would not serve anyway
+SHARED_BYTES = 256 * 1024**2  # our choice: about twenty boosted models, or one large forest
+_SHARED: OrderedDict[tuple[str, tuple[str, ...]], tuple[Any, int]] = OrderedDict()
+_SHARING = Lock()
 _ENTRY_KINDS = (".npy", ".npz", ".bin")
 _RETRAIN = "use a version that this project wrote, or retrain"
 
@@ -68,6 +73,32 @@ def load_model(path: str | Path, *, sha256: str | None = None, also: Iterable[st
         RegistryError: when the file is missing, has another digest, is damaged, is a pickle or an archive
             with escaping names, or holds any type that is not on the list. Nothing of it has run then.
     """
+    return loads_model(_read(path, sha256), also=also, where=Path(path).name)
+
+
+def shared_model(path: str | Path, *, sha256: str | None = None, also: Iterable[str] = ()) -> Any:
+    """Return the same as `load_model`, built once per process for each content of the file.
+
+    For callers that only ask for predictions: the object is shared between them and must not be changed. The
+    file is read and its digest computed on every call, so that a damaged file is noticed each time. The last
+    models of at most `SHARED_BYTES` together are kept.
+    """
+    data, accepted = _read(path, sha256), tuple(sorted(also))
+    key = (hashlib.sha256(data).hexdigest(), accepted)
+    with _SHARING:
+        if key in _SHARED:
+            _SHARED.move_to_end(key)
+            return _SHARED[key][0]
+    model = loads_model(data, also=accepted, where=Path(path).name)
+    with _SHARING:
+        _SHARED[key] = (model, len(data))
+        while len(_SHARED) > 1 and sum(size for _, size in _SHARED.values()) > SHARED_BYTES:
+            _SHARED.popitem(last=False)
+    return model
+
+
+def _read(path: str | Path, sha256: str | None) -> bytes:
+    """Return the bytes of a model file that has this digest."""
     source = Path(path)
     try:
         data = source.read_bytes()
@@ -79,7 +110,7 @@ def load_model(path: str | Path, *, sha256: str | None = None, also: Iterable[st
         raise RegistryError(
             f"{source.name} with digest {hashlib.sha256(data).hexdigest()[:12]}…", f"{sha256[:12]}…", _RETRAIN
         )
-    return loads_model(data, also=also, where=source.name)
+    return data
 
 
 def loads_model(data: bytes, *, also: Iterable[str] = (), where: str = "model") -> Any:

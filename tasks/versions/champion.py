@@ -17,7 +17,7 @@ from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.agreed import agreed_champion, copy_as_served, serving_pair_now
 from tasks.store.engine import open_store
-from tasks.store.models import load_model, own_types
+from tasks.store.models import own_types, shared_model
 from tasks.store.version import ChampionInfo, PartnerInfo, Version
 
 __all__ = ["ChampionInfo", "Version", "agreed_champion", "champion", "version_of"]
@@ -81,7 +81,7 @@ def _with_partner(name: str, found: ChampionInfo, also: Iterable[str], place: Se
         return found
     try:
         copy = copy_as_served(name, pair.partner, place, also)
-        load_model(copy.model_path, sha256=copy.manifest.files[MODEL], also={*also, *own_types(copy.spec)})
+        shared_model(copy.model_path, sha256=copy.manifest.files[MODEL], also={*also, *own_types(copy.spec)})
     except Exception as err:  # whatever it is, the champion can serve without
         why = err.found if isinstance(err, WorkflowError) else type(err).__name__
         trouble = f"version {pair.partner} cannot answer beside version {found.version}: {why}"

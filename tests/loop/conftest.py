@@ -17,5 +17,4 @@ def retrain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., An
     """The flow `retrain`, without the engine."""
     plainly(monkeypatch)
     monkeypatch.setenv("EVERGREEN_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("EVERGREEN_THREADS", "1")
     return flows.retrain.retrain

@@ -29,7 +29,6 @@ def test_26_real_weeks_through_the_real_flows_hold_more_than_the_first_model(
     spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plainly(monkeypatch)
-    monkeypatch.setenv("EVERGREEN_THREADS", "1")
     summary = flows.replay.replay(spec, windows=26, out=str(tmp_path / "replay"))
     assert [window.rows for window in summary.windows] == [336] * 26
     assert summary.promoted >= 1

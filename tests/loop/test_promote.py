@@ -35,7 +35,6 @@ def pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, An
     found: list[tuple[str, Any]] = []
     plainly(monkeypatch, artifacts=found)
     monkeypatch.setenv("EVERGREEN_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("EVERGREEN_THREADS", "1")
     return found
 
 
@@ -170,7 +169,6 @@ def test_runs_are_named_after_what_was_asked_for(
     from prefect.client.orchestration import get_client
 
     monkeypatch.setenv("EVERGREEN_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("EVERGREEN_THREADS", "1")
     ask: Callable[..., Any] = flows.promote.promote
     states = [
         flows.retrain.retrain(manual, as_of=NOW, decision_id="d", return_state=True),

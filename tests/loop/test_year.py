@@ -25,6 +25,8 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         plainly(patch, artifacts=artifacts)
         patch.setenv("EVERGREEN_STATE_DIR", str(folder / "state"))
+        patch.setenv("EVERGREEN_THREADS", "1")
+        patch.setenv("EVERGREEN_PROBE", "here")
         spec = load_spec(
             "demo",
             ROOT / "prefect.yaml",

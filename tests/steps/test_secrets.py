@@ -58,7 +58,6 @@ def spec(
     Secret(value=PASSWORD).save("canary-login", overwrite=True)
     monkeypatch.setenv("TENANT", TENANT)
     monkeypatch.setenv("EVERGREEN_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("EVERGREEN_THREADS", "1")
     place = sa.make_url(postgres_url)
     login = f"{role}:${{block:secret/canary-login}}"
     source = {
