@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,8 @@ from threadpoolctl import threadpool_limits
 
 from tasks.core.errors import RegistryError
 from tasks.core.model.pipeline import build_pipeline
-from tasks.store.models import load_model, loads_model, save_model
+from tasks.store import models
+from tasks.store.models import load_model, loads_model, save_model, shared_model
 from tests.make import make_frame, make_spec
 
 FEATURES = ["tenure", "spend", "plan", "region"]
@@ -383,6 +386,54 @@ def test_a_users_own_class_loads_only_when_the_caller_names_it(tmp_path: Path) -
     assert load_model(path, also=[name]).predict(3) == 3
     with pytest.raises(RegistryError, match="RenamedHostile"):
         load_model(path)
+
+
+def test_a_shared_model_is_built_once_and_its_file_is_checked_on_every_call(
+    honest: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_SHARED", OrderedDict())
+    path, copy = tmp_path / "model.skops", tmp_path / "copy.skops"
+    for place in (path, copy):
+        place.write_bytes(honest)
+    built = shared_model(path)
+    assert shared_model(copy, sha256=hashlib.sha256(honest).hexdigest()) is built
+    assert load_model(path) is not built
+    with pytest.raises(RegistryError, match="digest"):
+        shared_model(path, sha256="0" * 64)
+    path.write_bytes(honest[:-100])
+    with pytest.raises(RegistryError):
+        shared_model(path)
+    path.unlink()
+    with pytest.raises(RegistryError, match="no readable model file"):
+        shared_model(path)
+
+
+def test_a_shared_model_with_a_users_class_is_for_those_who_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_SHARED", OrderedDict())
+    name, path = f"{RenamedHostile.__module__}.RenamedHostile", tmp_path / "model.skops"
+    sys.modules.setdefault(RenamedHostile.__module__, sys.modules[__name__])
+    save_model(RenamedHostile(), path, also=[name])
+    assert shared_model(path, also=[name]).predict(3) == 3
+    with pytest.raises(RegistryError, match="RenamedHostile"):
+        shared_model(path)
+
+
+def test_shared_models_are_kept_within_a_bound_the_newest_ones_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_SHARED", OrderedDict())
+    frame, paths = rows(), [tmp_path / f"{number}.skops" for number in range(3)]
+    for number, path in enumerate(paths):
+        save_model(LogisticRegression(C=1 + number).fit(frame[["spend"]], frame["churned"]), path)
+    monkeypatch.setattr(models, "SHARED_BYTES", int(2.5 * paths[0].stat().st_size))
+    first, second, third = (shared_model(path) for path in paths)
+    assert shared_model(paths[2]) is third and shared_model(paths[1]) is second
+    assert shared_model(paths[0]) is not first
+    monkeypatch.setattr(models, "SHARED_BYTES", 0)
+    newest = shared_model(paths[2])
+    assert list(models._SHARED) and newest is shared_model(paths[2])
 
 
 def test_reading_models_needs_neither_mlflow_nor_prefect() -> None:
