@@ -12,7 +12,7 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
-from prefect.states import Completed, State
+from prefect.states import State
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,6 +23,7 @@ from tasks.core.policy.standing import objection, overtaken
 from tasks.core.spec import ModelSpec
 from tasks.core.window import parse_duration
 from tasks.log import task_logger
+from tasks.run_state import completed
 from tasks.settings import Settings
 from tasks.store import claims, ledger, outbox
 from tasks.store.engine import open_store
@@ -54,8 +55,8 @@ class Conclusion:
         return f"{self.action}{version}: {self.why}"
 
     def state(self) -> State[Any]:
-        """Return a completed state whose name says what happened."""
-        return Completed(name=self.action.capitalize(), message=self.sentence()[:400], data=self)
+        """Return a completed state that says what happened."""
+        return completed(self.action.capitalize(), self.sentence(), self)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 import tasks.aws  # noqa: F401 -- every flow imports this module, and so can load the block of EVERGREEN_AWS
 from tasks.core.errors import SpecError, WorkflowError
 from tasks.core.spec import ModelSpec
+from tasks.run_state import outcome_of, sentence_of
 from tasks.specfile import load_spec
 
 Handler = Callable[[ModelSpec, argparse.Namespace], None]
@@ -52,7 +53,7 @@ def run_flow(
             state = flow(spec, **{name: getattr(args, name) for name in names}, return_state=True)
         state.result()  # raises what the run raised
         if state.message and not quiet:
-            sys.stdout.write(f"{state.name}: {state.message}\n")
+            sys.stdout.write(f"{outcome_of(state)}: {sentence_of(state)}\n")
     except WorkflowError as err:
         sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return 2

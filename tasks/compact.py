@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.states import State
 from sqlalchemy.engine import Engine
 
 from tasks.core.errors import StoreError
@@ -20,6 +20,7 @@ from tasks.core.labels.late import LOOK_BACK
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration, utc
 from tasks.log import task_logger
+from tasks.run_state import completed
 from tasks.settings import Settings
 from tasks.store import exposures, partitions
 from tasks.store.engine import open_store, reading
@@ -62,7 +63,7 @@ class Compacted:
         """Return a completed state that says whether anything moved."""
         is_news = bool(self.rows or self.dropped_files)
         name = "Nothing to move" if not is_news else "Dry run" if self.is_dry else "Moved"
-        return Completed(name=name, message=self.sentence()[:400], data=self)
+        return completed(name, self.sentence(), self)
 
 
 @task(retries=1, retry_delay_seconds=10, timeout_seconds=4 * 3600, cache_policy=NO_CACHE)

@@ -10,7 +10,7 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
-from prefect.states import Completed, State
+from prefect.states import State
 
 from tasks.clock import now_or
 from tasks.core.dataset import Dataset
@@ -22,6 +22,7 @@ from tasks.core.records.drift_rows import feature_rows
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
 from tasks.log import task_logger
+from tasks.run_state import completed
 from tasks.settings import Settings
 from tasks.store import checks, ledger, service
 from tasks.store.coverage import heard_of
@@ -49,11 +50,11 @@ class CheckResult:
     drifted: tuple[str, ...] = ()
 
     def state(self) -> State[Any]:
-        """Return a completed state named after verdict and decision, e.g. `Drift: TRAIN, promoted`."""
+        """Return a completed state with verdict and decision, e.g. `Drift: TRAIN, promoted`."""
         name = f"{self.outcome.capitalize()}: {self.decision.kind}"
         if self.launched:
             name += f", {self.launched.outcome}"
-        return Completed(name=name[:60], message=self.decision.sentence()[:400], data=self)
+        return completed(name[:60], self.decision.sentence(), self)
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)

@@ -23,6 +23,7 @@ from tasks.core.window import parse_duration, utc
 from tasks.launching.deployed import ask, failed, link_to, watch, why_nobody
 from tasks.launching.emit import emit_decision
 from tasks.log import task_logger
+from tasks.run_state import outcome_of, sentence_of
 from tasks.settings import Settings
 from tasks.store import claims, outbox
 from tasks.store.engine import open_store
@@ -167,8 +168,8 @@ def _event(spec: ModelSpec, decision: Decision, as_of: datetime, store: Engine) 
 
 
 def _completed(mode: Mode, state: State[Any], run_id: str | None, reason: str) -> Launched:
-    name = (state.name or "completed").lower()
-    return Launched(mode, True, name, run_id, state.message or reason, link_to(run_id))
+    outcome = outcome_of(state).lower()
+    return Launched(mode, True, outcome, run_id, sentence_of(state) or reason, link_to(run_id))
 
 
 def _resolve(entrypoint: str) -> Callable[..., Any]:  # Any: a flow's own signature

@@ -20,6 +20,7 @@ from tasks.core.errors import WorkflowError
 from tasks.core.records.failure import model_name
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
+from tasks.run_state import outcome_of, show_outcome
 from tasks.settings import Settings
 from tasks.store import flow_runs
 from tasks.store.engine import open_store
@@ -33,6 +34,7 @@ def note_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
     Runs in the flow's own process, or in the worker's where that process is gone.
     """
     noted(flow.name, flow_run, state)
+    show_outcome(flow_run, state)
 
 
 def noted(
@@ -53,7 +55,7 @@ def noted(
         as_of=_moment(parameters.get("as_of")) or started,
         started_at=started,
         seconds=seconds,
-        outcome=str(state.name or state.type.value.capitalize())[:_LONGEST_NAME],
+        outcome=outcome_of(state)[:_LONGEST_NAME],
     )
     try:
         flow_runs.record(open_store(settings), row)

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.states import State
 
 from tasks.anchor import fix_anchor
 from tasks.core.errors import PromotionRefused
@@ -16,6 +16,7 @@ from tasks.core.policy.approval import check_signed
 from tasks.core.results import AnchorRef
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
+from tasks.run_state import completed
 from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.models import load_model, own_types
@@ -91,4 +92,4 @@ def _other(serving: Version | None, found: Version, place: Settings) -> Champion
 def renewed(spec: ModelSpec, anchor: AnchorRef) -> State[Any]:
     """Return a completed state that says which rows are trusted from now on."""
     message = f"{spec.name}: {anchor.rows} rows that version {anchor.fixed_by_version} has not learnt from"
-    return Completed(name="Anchor renewed", message=message, data=anchor)
+    return completed("Anchor renewed", message, anchor)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.states import State
 
 from tasks.core.errors import PromotionRefused, SpecError
 from tasks.core.policy.approval import check_not_backdated, check_signed, is_by_hand, rollback_id
@@ -27,6 +27,7 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 from tasks.history.before import Commit, find_commit, target_before
 from tasks.log import task_logger
+from tasks.run_state import completed
 from tasks.settings import Settings
 from tasks.store import ledger
 from tasks.store.agreed import as_it_served
@@ -108,8 +109,8 @@ class RolledBack:
         return f"rolled back from {before} to {now}: {self.why}"
 
     def state(self) -> State[Any]:
-        """Return a completed state whose name says what happened."""
-        return Completed(name=self.action.capitalize(), message=self.sentence()[:400], data=self)
+        """Return a completed state that says what happened."""
+        return completed(self.action.capitalize(), self.sentence(), self)
 
 
 @task(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.states import State
 
 from tasks.core.data.masking import masked_inputs
 from tasks.core.dataset import Dataset
@@ -20,6 +20,7 @@ from tasks.core.model.pipeline import Predictions
 from tasks.core.policy.partners import pair_text
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
+from tasks.run_state import completed
 from tasks.scoring.answering import answering
 from tasks.scoring.output import output_of
 from tasks.settings import Settings
@@ -52,15 +53,15 @@ class ScoredWindow:
     partner_trouble: str = ""
 
     def state(self) -> State[Any]:
-        """Return a completed state whose name says what happened."""
+        """Return a completed state that says what happened."""
         if self.dataset is None:
-            return Completed(name="Blocked", message=self.why[:400], data=self)
+            return completed("Blocked", self.why, self)
         by = pair_text(self.version, self.partner)
         message = f"{self.rows} rows of {self.dataset.window} by {by}, {self.new} of them new"
         message += f", {self.left_out} left out: they break the contract" if self.left_out else ""
         message += f"; written to {self.into}" if self.into else ""
         message += f"; {self.partner_trouble}" if self.partner_trouble else ""
-        return Completed(name="Scored", message=message, data=self)
+        return completed("Scored", message, self)
 
 
 @task(retries=0, timeout_seconds=60, cache_policy=NO_CACHE)

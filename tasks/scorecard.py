@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.states import State
 
 from tasks.core.errors import SpecError
 from tasks.core.kpi.chart import weekly_figure
@@ -22,6 +22,7 @@ from tasks.core.window import utc
 from tasks.log import task_logger
 from tasks.pages.note import note
 from tasks.pages.page import write_json, write_page
+from tasks.run_state import completed
 from tasks.settings import Settings, result_folder
 from tasks.store.engine import open_store
 from tasks.store.facts import gather, prices_of
@@ -78,7 +79,7 @@ def publish_scorecard(
 
 def as_state(card: Scorecard, page: Path) -> State[Any]:
     """Return a completed state that tells the main indicators and where the page is."""
-    return Completed(name="Scorecard", message=f"{card.sentence()}; {page}"[:400], data=card)
+    return completed("Scorecard", f"{card.sentence()}; {page}", card)
 
 
 def _plain(card: Scorecard) -> dict[str, Any]:  # Any: JSON

@@ -6,11 +6,12 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.states import State
 
 from tasks.core.policy.approval_record import Shelf, shelf_markdown
 from tasks.core.spec import ModelSpec
 from tasks.pages.note import note
+from tasks.run_state import completed
 from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.engine import open_store
@@ -48,4 +49,4 @@ def publish_waiting(spec: ModelSpec, shelf: Shelf) -> str:
 def as_state(shelf: Shelf) -> State[Any]:
     """Return a completed state that says what waits."""
     name = "Waiting" if shelf.one else "Nothing waits" if shelf.chosen is None else "Not waiting"
-    return Completed(name=name, message=shelf.sentence()[:400], data=shelf)
+    return completed(name, shelf.sentence(), shelf)

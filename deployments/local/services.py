@@ -17,6 +17,7 @@ USUAL_PORTS = {"server": 4200, "mlflow": 5000, "worker": 4210, "app": 8000}
 # Before the first MLflow server: two processes that set the same database up destroy each other's migration,
 # so it is done under the lock that the flows take too.
 SET_UP_MLFLOW = "from tasks.store.mlflow_client import open_client; open_client()"
+LEASE_FILES = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ def _server(port: int, shared: Mapping[str, str]) -> Service:
             # The pages with their address filled in: here, since by default they are written where Prefect is
             # installed, and two servers of one environment would overwrite each other's.
             "PREFECT_SERVER_UI_STATIC_DIRECTORY": f"{shared['EVERGREEN_STATE_DIR']}/up/ui",
+            # By default leases of concurrency limits live in the server's memory, and a restart under a run
+            # ends the run with "410 Gone". Files below PREFECT_HOME outlive the server.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_FILES,
         },
     )
 

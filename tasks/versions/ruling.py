@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from prefect.states import Completed, State
+from prefect.states import State
 from sqlalchemy.engine import Engine
 
 from tasks.core.errors import RegistryError
@@ -16,6 +16,7 @@ from tasks.core.policy.approval import Waiting, is_by_hand, waiting_versions
 from tasks.core.policy.served import SERVING
 from tasks.core.spec import ModelSpec
 from tasks.log import task_logger
+from tasks.run_state import completed
 from tasks.settings import Settings
 from tasks.store import ledger, lifecycle, moves
 from tasks.store.engine import open_store
@@ -47,8 +48,8 @@ class Ruling:
         return f"{already}{self.action} version {self.version} by {self.actor}: {self.why}"
 
     def state(self) -> State[Any]:
-        """Return a completed state whose name says what happened."""
-        return Completed(name=self.action.capitalize(), message=self.sentence()[:400], data=self)
+        """Return a completed state that says what happened."""
+        return completed(self.action.capitalize(), self.sentence(), self)
 
 
 @dataclass(frozen=True)

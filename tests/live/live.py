@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from deployments.local.services import LEASE_FILES
+
 ROOT = Path(__file__).parents[2]
 POOL = "evergreen"
 # A server on SQLite with many writers on a small machine is slow, not broken: both sides wait for it.
@@ -58,6 +60,7 @@ class Live:
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_FILES,
             **PATIENT,
             "EVERGREEN_STATE_DIR": str(self.state),
             "EVERGREEN_THREADS": "1",
@@ -192,3 +195,9 @@ def live_place(folder: Path, **env: str) -> Iterator[Live]:
     finally:
         for name in list(place.processes)[::-1]:
             place.stop(name)
+
+
+def outcome(state: dict[str, Any]) -> str:  # Any: JSON
+    """Return what a run came to: the first words of a completed state's message, else the state's name."""
+    first, between, _ = str(state.get("message") or "").partition(" · ")
+    return first if state["type"] == "COMPLETED" and between else str(state["name"])

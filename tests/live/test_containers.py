@@ -108,6 +108,7 @@ def test_a_service_starts_as_compose_says_and_lets_in_only_whom_it_should(name: 
         key: filled(value, {})
         .replace(usual, port)
         .replace("/run/secrets/prefect_auth", str(tmp_path / "auth"))
+        .replace("/app/.evergreen", str(tmp_path / "volume"))
         for key, value in SERVICES[name]["environment"].items()
         if "DATABASE" not in key
     }

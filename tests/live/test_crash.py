@@ -17,7 +17,7 @@ import yaml
 from tasks.settings import Settings
 from tasks.store import ledger, registry
 from tasks.store.engine import close_stores, open_store
-from tests.live.live import ROOT, Live, live_place
+from tests.live.live import ROOT, Live, live_place, outcome
 from tests.make import START, make_frame, spec_block
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -72,7 +72,7 @@ def asked_for(live: Live) -> str:
 
 
 def state(live: Live, run: str) -> str:
-    return str(live.get(f"/flow_runs/{run}")["state"]["name"])
+    return outcome(live.get(f"/flow_runs/{run}")["state"])
 
 
 def test_killed_in_training_it_is_crashed_in_two_minutes_and_the_next_run_is_the_only_one(live: Live) -> None:

@@ -30,7 +30,7 @@ from tasks.register import champion
 from tasks.settings import Settings
 from tasks.store import ledger
 from tasks.store.engine import close_stores, open_store
-from tests.live.live import POOL, ROOT, Live, live_place
+from tests.live.live import POOL, ROOT, Live, live_place, outcome
 from tests.make import START, make_frame, make_spec, spec_block
 
 pytestmark = [pytest.mark.engine]
@@ -106,12 +106,12 @@ def runs_of(live: Live, model: str, decision: str) -> list[dict[str, Any]]:
 
 
 def ended(live: Live, model: str, decision: str, seconds: float = 180) -> str:
-    """Return the name of the state in which the only run of this decision ended."""
+    """Return the outcome of the only run of this decision."""
 
     def final() -> str | None:
         found = runs_of(live, model, decision)
         over = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-        done = [run["state"]["name"] for run in found if run["state_type"] in over]
+        done = [outcome(run["state"]) for run in found if run["state_type"] in over]
         return str(done[0]) if found and len(done) == len(found) == 1 else None
 
     return str(live.wait(final, seconds, f"the end of a run of retrain/{model}"))

@@ -15,7 +15,7 @@ from tasks.core.window import Window
 from tasks.settings import Settings
 from tasks.store import ledger, registry
 from tasks.store.engine import close_stores, open_store
-from tests.live.live import Live, live_place
+from tests.live.live import Live, live_place, outcome
 
 pytestmark = [pytest.mark.engine]
 
@@ -64,7 +64,7 @@ def test_a_drift_found_at_night_serves_by_morning(night: Live) -> None:
     def ended(run: str) -> str:
         def state() -> str | None:
             now = night.get(f"/flow_runs/{run}")["state"]
-            return now["name"] if now["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+            return outcome(now) if now["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
 
         return str(night.wait(state, 240, f"the end of run {run}"))
 

@@ -18,6 +18,7 @@ import flows.scorecard
 from tasks.approve import expire_approvals
 from tasks.core.errors import PromotionRefused, SpecError
 from tasks.core.spec import ModelSpec
+from tasks.run_state import outcome_of
 from tasks.store import alerts, ledger
 from tasks.store.engine import open_store
 from tasks.waiting import as_state
@@ -67,7 +68,7 @@ def test_a_challenger_waits_until_a_person_has_looked_and_approved(
     assert (open_incidents(manual), aliases(manual)) == (["approval v1"], {"challenger": 1})
 
     shelf = flows.promote.promote(manual, as_of=NOW + DAY)
-    assert (as_state(shelf).name, shelf.chosen, shelf.serving) == ("Waiting", 1, None)
+    assert (outcome_of(as_state(shelf)), shelf.chosen, shelf.serving) == ("Waiting", 1, None)
     key, page = pages[-1]
     assert key == "churn-approval"
     assert "| higher is better | version 1 | a guess (no champion then) |" in page
@@ -99,7 +100,7 @@ def test_a_rejected_challenger_never_serves_and_the_incident_is_over(
     # Without as_of it is now, months later: but nobody else has ruled, so bob's word counts.
     assert (ruling.action, ruling.actor, ruling.why) == ("rejected", "bob", "not fair enough")
     assert (open_incidents(manual), aliases(manual)) == ([], {})
-    assert as_state(flows.promote.promote(manual, as_of=NOW)).name == "Nothing waits"
+    assert outcome_of(as_state(flows.promote.promote(manual, as_of=NOW))) == "Nothing waits"
     with pytest.raises(SpecError, match="actor: nothing"):
         flows.promote.promote(manual, "approve", 1, reason="x")
 
@@ -177,14 +178,15 @@ def test_runs_are_named_after_what_was_asked_for(
         flows.rollback.rollback(manual, as_of=NOW, return_state=True),
         flows.scorecard.scorecard(manual, as_of=NOW + DAY, return_state=True),
     ]
-    assert [state.name for state in states] == ["Waiting", "Waiting", "Promoted", "Dry run", "Scorecard"]
+    outcomes = ["Waiting", "Waiting", "Promoted", "Dry run", "Scorecard"]
+    assert [(state.name, outcome_of(state)) for state in states] == [("Completed", end) for end in outcomes]
     with get_client(sync_client=True) as client:
         names = [client.read_flow_run(state.state_details.flow_run_id).name for state in states[1:]]
         written = client.read_artifacts()
     assert names == [
-        "churn: look the newest",
-        "churn: approve version 1",
-        "churn: rollback to the one before (dry)",
-        "churn: scorecard",
+        "churn: look the newest · Waiting",
+        "churn: approve version 1 · Promoted",
+        "churn: rollback to the one before (dry) · Dry run",
+        "churn: scorecard · Scorecard",
     ]
     assert {"churn-approval", "churn-decision", "churn-scorecard"} <= {one.key for one in written}

@@ -14,7 +14,7 @@ ROOMS = ("flows", "tasks", "serving", "deployments", "bench", "tests")
 # Shared by every task module; everything else in tasks/ is a capability of its own.
 # tasks.aws: the credentials of this place, as settings are its addresses. tasks.pages: how a page is written.
 SHARED = (
-    *("tasks.core", "tasks.store", "tasks.settings", "tasks.log", "tasks.clock"),
+    *("tasks.core", "tasks.store", "tasks.settings", "tasks.log", "tasks.clock", "tasks.run_state"),
     *("tasks.aws", "tasks.pages"),
 )
 # One capability in several files: what only this module may import besides. Each line is an exception to

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from deployments.local.services import LEASE_FILES
+
 ROOT = Path(__file__).parents[2]
 WHERE = ROOT / "deployments"
 TEXT = (WHERE / "compose.yaml").read_text()
@@ -121,6 +123,14 @@ def test_the_api_asks_for_a_password_and_all_clients_know_it() -> None:
     for name in ("worker", "deploy"):
         assert SERVICES[name]["environment"]["PREFECT_API_AUTH_STRING_FILE"] == secret
         assert SERVICES[name]["environment"]["PREFECT_API_URL"] == "http://prefect:4200/api"
+
+
+def test_leases_of_concurrency_limits_lie_on_a_volume_and_so_outlive_the_server() -> None:
+    server = SERVICES["prefect"]
+    assert server["environment"]["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] == LEASE_FILES
+    (volume,) = server["volumes"]
+    folder = volume.partition(":")[2]
+    assert server["environment"]["PREFECT_HOME"].startswith(f"{folder}/")
 
 
 def test_no_value_is_a_secret_and_every_secret_used_is_handed_to_the_service() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.attempt import Attempt, begin_attempt, conclude
 from tasks.core.policy.decision import Decision
+from tasks.run_state import outcome_of
 from tasks.settings import Settings
 from tasks.store import claims, ledger
 from tasks.store.engine import close_stores, open_store
@@ -82,7 +83,7 @@ def test_a_decision_that_no_longer_stands_starts_nothing_and_leaves_nothing(
     attempt = begun(settings)
     assert not attempt.acquired
     ended = conclude.fn(SPEC, attempt, "skipped", attempt.why, settings=settings)
-    assert (ended.state().name, ended.caused_by) == ("Skipped", "check-run")
+    assert (outcome_of(ended.state()), ended.caused_by) == ("Skipped", "check-run")
     store = open_store(settings)
     assert ledger.history(store, "churn") == []
     assert claims.look(store, "d1", "churn", datetime.now(UTC)).state == "new"

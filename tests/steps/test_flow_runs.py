@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from tasks import ran
 from tasks.core.spec import ModelSpec
 from tasks.ran import note_run, noted
+from tasks.run_state import completed
 from tasks.settings import Settings
 from tasks.store import flow_runs
 from tasks.store.engine import open_store
@@ -50,7 +51,7 @@ def row(hours: float, outcome: str = "Ok: SKIP", *, flow: str = "monitor") -> fl
 def test_a_run_is_noted_once_with_model_moment_seconds_and_outcome(settings: Settings) -> None:
     given = run({"spec": make_spec().model_dump(mode="json"), "as_of": "2025-12-24T00:00:00+00:00"})
     for _ in range(2):
-        noted("monitor", given, Completed(name="Ok: SKIP"), settings=settings)
+        noted("monitor", given, completed("Ok: SKIP", "nothing calls for training", None), settings=settings)
     (kept,) = flow_runs.read(open_store(settings), "churn")
     assert kept == flow_runs.FlowRun(
         "churn", "monitor", str(given.id), datetime(2025, 12, 24, tzinfo=UTC), AT, 90.0, "Ok: SKIP"

@@ -21,6 +21,7 @@ from tasks.core.model.bundle import GOLDEN, MODEL
 from tasks.history.before import Commit
 from tasks.register import Version
 from tasks.rollback import RollbackPlan, RolledBack
+from tasks.run_state import outcome_of
 from tasks.settings import Settings
 from tasks.store import ledger, provenance, registry
 from tasks.store.engine import open_store
@@ -84,7 +85,7 @@ def test_a_plan_names_what_would_change_and_changes_nothing(three: list[Version]
         "trained on 2026-01-05T00:00Z..2026-02-02T00:00Z"
     )
     ended = going_back.only_planned(planned)
-    assert ended.state().name == "Dry run"
+    assert outcome_of(ended.state()) == "Dry run"
     assert ended.sentence().startswith("dry run, nothing was changed: version 2 would serve")
     assert moves_of(place) == before
     assert open_client(place).get_registered_model(SPEC_.name).aliases == aliases
@@ -95,7 +96,7 @@ def test_a_rollback_returns_to_the_version_before_and_the_ledger_says_who_and_wh
 ) -> None:
     ended = go(place)
     assert (ended.from_version, ended.version, ended.digest) == (3, 2, three[1].digest)
-    assert ended.state().name == "Rolled back"
+    assert outcome_of(ended.state()) == "Rolled back"
     assert serving(place) == 2
     assert moves_of(place)[-1] == ("rolled_back", 3, 2, "ann")
     assert ledger.history(open_store(place), SPEC_.name)[-1].reason == "complaints"
@@ -214,7 +215,7 @@ def test_what_cannot_be_gone_back_to_is_refused_in_words_and_told_to_a_look(
     with pytest.raises(RegistryError, match="version 7"):
         go(place, 7)
     looked = going_back.only_planned(plan(place))
-    assert (looked.version, looked.state().name) == (None, "Dry run")
+    assert (looked.version, outcome_of(looked.state())) == (None, "Dry run")
     assert looked.why.startswith("no version that served before version 1")
     with pytest.raises(PromotionRefused, match="no version that served"):
         going_back.roll_back.fn(SPEC_, plan(place), actor="ann", reason="x", as_of=NOW, settings=place)

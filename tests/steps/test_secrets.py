@@ -21,6 +21,7 @@ from prefect.settings import get_current_settings
 from flows.detect_drift import detect_drift
 from flows.retrain import retrain
 from tasks.core.spec import ModelSpec
+from tasks.run_state import outcome_of
 from tasks.sources.sql import SqlSource
 from tests.make import START, make_frame, make_spec, spec_block
 
@@ -114,7 +115,7 @@ def test_canaries_of_runs_that_succeed_and_fail_are_nowhere(
         detect_drift(spec, as_of=AS_OF, return_state=True),
     ]
     assert [state.is_completed() for state in states] == [True, True], states
-    assert states[0].name == "Promoted"
+    assert outcome_of(states[0]) == "Promoted"
     # The database quotes the parameter in its error; a driver, the row it stumbled over.
     quoting = with_query(spec, "SELECT *, CAST(:tenant AS integer) AS number FROM customer_events")
     states += [retrain(quoting, as_of=AS_OF, reason="quoting", return_state=True)]
