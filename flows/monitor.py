@@ -108,7 +108,7 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
         if incumbent:
             follow_second_opinion(spec, compared, incumbent.version, as_of=moment)
         announce(spec, decision, as_of=moment)
-        looks = [*found.alarms, *labels.looks()]
+        looks = [*found.alarms, *labels.looks(), *(verdict.looks() if verdict else ())]
         signal(spec, looks, look=str(window), as_of=moment)
         if decision.kind == "TRAIN":
             launched = launch_retraining(spec, decision, as_of=moment)

@@ -212,6 +212,7 @@ def _evidence(
         overlap=new.known if is_short else 0,
         trouble="; ".join(filter(None, (*trouble, weightless, worthless, related))),
         clusters=row_clusters(rows, spec),
+        notes=tuple(filter(None, (trained.set_aside,))),
     )
 
 
