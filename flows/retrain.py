@@ -44,8 +44,10 @@ from tasks.register import (
     find_registered,
     move_champion,
     note_registered,
+    reading_both,
     register_version,
     save_snapshot,
+    served_by,
     unseen_rows,
 )
 from tasks.selftest import run_self_test
@@ -109,7 +111,9 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
         complete(spec, attempt, earlier, incumbent)
         return finish(spec, attempt, earlier, fetch_training(spec, earlier.as_of))
 
+    spec = reading_both(spec, incumbent)
     fetched = fetch_training(spec, attempt.as_of)
+    spec = reading_both(spec, incumbent, fetched.dataset.columns)
     if incumbent and not force and (why := too_few_rows(spec, fetched.new_rows, fetched.window_rows)):
         return end(spec, attempt, "skipped", why, dry_run=dry_run)
 
@@ -136,6 +140,7 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
         incumbent.ref if incumbent else None,
         anchor=anchor,
         champion_snapshot=incumbent.manifest.snapshot if incumbent else None,
+        notes=[served_by(spec, incumbent)[1]] if incumbent else (),
     )
     publish_comparison(spec, evaluated, trained.train_window)
     if dry_run:

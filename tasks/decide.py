@@ -47,13 +47,18 @@ class CheckResult:
     launched: Any = None  # Any: tasks.launch.Launched, which tasks may not import from each other
     value: float | None = None
     drifted: tuple[str, ...] = ()
+    note: str = ""
 
     def state(self) -> State[Any]:
         """Return a completed state named after verdict and decision, e.g. `Drift: TRAIN, promoted`."""
         name = f"{self.outcome.capitalize()}: {self.decision.kind}"
         if self.launched:
             name += f", {self.launched.outcome}"
-        return Completed(name=name[:60], message=self.decision.sentence()[:400], data=self)
+        return Completed(
+            name=name[:60],
+            message="; ".join(filter(None, (self.decision.sentence(), self.note)))[:400],
+            data=self,
+        )
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def evaluate_pair(
     *,
     anchor: AnchorRef | None = None,
     champion_snapshot: Mapping[str, Any] | None = None,  # Any: a JSON record
+    notes: Sequence[str] = (),
     settings: Settings | None = None,
 ) -> Evaluated:
     """Return the gate's decision on the challenger, scored beside the champion on the same unseen rows.
@@ -74,6 +75,7 @@ def evaluate_pair(
         champion: The version that serves; None only when the registry said that there is none.
         anchor: The frozen trusted rows; None only when the model has none.
         champion_snapshot: `snapshot` of the champion's manifest, which says where its rows lie.
+        notes: Facts to be told beside the gate's reasons, such as a changed model block.
         settings: This place; default: from the environment.
 
     Raises:
@@ -110,6 +112,7 @@ def evaluate_pair(
         trouble=(unjudged, trouble),
         anchor=on_anchor,
         new=new,
+        notes=(*notes, trained.set_aside),
     )
     decision = decide_promotion(evidence, spec.gate)
     result = Evaluated(
@@ -166,11 +169,20 @@ def _champion_answers(
     """Return the champion's answers, or why there are none; what cannot be scored is not beaten."""
     if champion is None:
         return None, ""
+    lost: list[str] = []
     try:
-        return answers_to(spec, load_model(champion.model_path, also=own_types(spec)), rows), ""
+        model = load_model(champion.model_path, also=own_types(spec))
+        lost = [name for name in getattr(model, "feature_names_in_", ()) if name not in rows]
+        return answers_to(spec, model, rows), ""
     except RegistryError as err:
         return None, f"the champion cannot be loaded ({err.found})"
     except Exception as err:  # a model may fail in any way on rows it was not made for
+        if lost:
+            return None, (
+                f"version {champion.version}, the champion, looks at {', '.join(map(repr, lost))[:100]}, "
+                "which the source no longer has: bring the columns back, or put this version in its place by "
+                f"flows/promote.py --model {spec.name} --version N --verdict approve"
+            )
         return None, f"the champion cannot score these rows ({type(err).__name__}: other features, perhaps)"
 
 
@@ -185,6 +197,7 @@ def _evidence(
     trouble: tuple[str, ...],
     anchor: AnchorEvidence | None,
     new: Unseen,
+    notes: Sequence[str],
 ) -> GateEvidence:
     keys, first = rows[spec.source.key].to_numpy(), rows[spec.source.timestamp].min()
     weights, weightless = _weights(spec, rows)
@@ -212,7 +225,7 @@ def _evidence(
         overlap=new.known if is_short else 0,
         trouble="; ".join(filter(None, (*trouble, weightless, worthless, related))),
         clusters=row_clusters(rows, spec),
-        notes=tuple(filter(None, (trained.set_aside,))),
+        notes=tuple(filter(None, notes)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from tasks.core.errors import SpecError
 from tasks.core.evaluation.metrics import check_metric
@@ -53,12 +53,26 @@ class ModelSpec(Part):
     scoring: Scoring = Field(default_factory=Scoring, **at(16, "What batch scoring writes."))
     costs: Costs = Field(default_factory=Costs, **at(17, "What running it costs."))
 
+    _beside: Features | None = PrivateAttr(None)
+
+    @property
+    def beside(self) -> Features | None:
+        """Features of a champion trained under another block, which a fetch brings too; mostly None."""
+        return self._beside
+
+    def reading(self, beside: Features | None) -> ModelSpec:
+        """Return this block, which reads those columns besides its own."""
+        made = self.model_copy()
+        made._beside = beside
+        return made
+
     @property
     def columns(self) -> list[str]:
         """Every column a fetch must bring, without repeats."""
         named = [self.source.key, self.source.timestamp, self.source.updated, self.source.group]
         gate = self.gate
         named += [self.label.column, *self.features.all, *gate.slices, *gate.fairness.columns, gate.weight]
+        named += self._beside.all if self._beside else []
         return list(dict.fromkeys(name for name in named if name))
 
     @model_validator(mode="after")

@@ -35,6 +35,9 @@ def roles_of(spec: ModelSpec) -> dict[str, Role]:
     """Return what each column is for; one that the contract declares text has none and stays as written."""
     features = spec.features
     roles: dict[str, Role] = dict.fromkeys(features.numeric, "number")
+    others = spec.beside
+    if others is not None:
+        roles |= dict.fromkeys(others.numeric, "number") | dict.fromkeys(others.categorical, "category")
     for name in (*features.categorical, *spec.gate.slices, spec.source.group):
         if name:
             roles.setdefault(name, "category")
