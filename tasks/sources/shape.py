@@ -15,7 +15,7 @@ from tasks.core.spec import ModelSpec
 from tasks.sources.times import to_utc, unreadable
 from tasks.sources.where import Where, columns_of, matches, unreadable_name
 
-_NAMES = b"evergreen.columns"
+NAMES = b"evergreen.columns"
 _PART = b"evergreen.part"
 
 
@@ -84,7 +84,7 @@ def shaped(
     chosen = whole.filter(matches(where, whole)).select(
         [name for name in columns if name in batch.schema.names]
     )
-    return chosen.replace_schema_metadata({_NAMES: json.dumps(list(names)).encode(), _PART: part.encode()})
+    return chosen.replace_schema_metadata({NAMES: json.dumps(list(names)).encode(), _PART: part.encode()})
 
 
 class Tally:
@@ -122,7 +122,7 @@ class Tally:
 
 def source_names(schema: pa.Schema) -> list[str]:
     """Return the columns that this part of the source had, wanted or not."""
-    return list(json.loads((schema.metadata or {}).get(_NAMES, b"[]")))
+    return list(json.loads((schema.metadata or {}).get(NAMES, b"[]")))
 
 
 def part_name(schema: pa.Schema) -> str:
