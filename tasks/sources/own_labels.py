@@ -25,7 +25,12 @@ def as_source(spec: ModelSpec, where: LabelSource) -> ModelSpec:
     source = spec.source.model_copy(
         update={
             **{"url": where.url, "table": where.table, "query": None, "parameters": {}},
-            **{"key": where.key, "timestamp": where.timestamp or "", "updated": None, "group": None},
+            **{
+                "identity": where.identity,
+                "timestamp": where.timestamp or "",
+                "updated": None,
+                "group": None,
+            },
         }
     )
     return spec.model_copy(update={"source": source}).reading(None)

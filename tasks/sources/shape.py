@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from tasks.core.data.renames import likely_renames
 from tasks.core.errors import ContractError, FetchError
 from tasks.core.spec import ModelSpec
+from tasks.core.spec_source import NO_KEY
 from tasks.sources.times import to_utc, unreadable
 from tasks.sources.where import Where, columns_of, matches, unreadable_name
 
@@ -22,6 +23,11 @@ _PART = b"evergreen.part"
 def time_columns(spec: ModelSpec) -> list[str]:
     """Return the columns that hold times: the timestamp and, where declared, the time of writing."""
     return [name for name in (spec.source.timestamp, spec.source.updated) if name]
+
+
+def first_key(spec: ModelSpec) -> str:
+    """Return the first column of the source that is part of the key."""
+    return spec.key_parts[0] if spec.key_parts else spec.source.key
 
 
 def needed(columns: Iterable[str], where: Where, present: Iterable[str]) -> list[str]:
@@ -38,9 +44,9 @@ def require_identity(present: Sequence[str], spec: ModelSpec, part: str = "the s
             be neither identified nor dated; every other column is the contract's to judge.
     """
     source = spec.source
-    lost = [
-        name for name in (source.key, source.timestamp, source.updated) if name and name not in set(present)
-    ]
+    keys = (source.key,) if isinstance(source.identity, str) else tuple(source.identity)
+    keys = () if source.identity == NO_KEY else keys
+    lost = [name for name in (*keys, source.timestamp, source.updated) if name and name not in set(present)]
     if not lost:
         return
     others = [name for name in present if name not in set(spec.columns)]
