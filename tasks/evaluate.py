@@ -27,6 +27,7 @@ from tasks.core.model.answers import answers_to, only
 from tasks.core.model.bundle import ChampionRef
 from tasks.core.model.columns import number_column
 from tasks.core.model.guess import guessed, score_of, weighted_score
+from tasks.core.model.leak import alone_in
 from tasks.core.results import AnchorRef, Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
@@ -102,6 +103,8 @@ def evaluate_pair(
     on_anchor = anchor_evidence(
         spec, trained, challenger, anchor, champion=champion, snapshot=champion_snapshot, settings=place
     )
+    baseline = score_of(spec, guessed(spec, trained.guess, whole))
+    leak = _leak(spec, challenger, holdout, whole, baseline)
     evidence = _evidence(
         spec,
         trained,
@@ -112,14 +115,15 @@ def evaluate_pair(
         trouble=(unjudged, trouble),
         anchor=on_anchor,
         new=new,
-        notes=(*notes, trained.set_aside),
+        notes=(*notes, trained.set_aside, leak),
     )
     decision = decide_promotion(evidence, spec.gate)
     result = Evaluated(
         decision=decision,
         metrics=_metrics(spec, mine),
         champion_metrics=_metrics(spec, theirs) if theirs is not None else {},
-        baseline=score_of(spec, guessed(spec, trained.guess, whole)),
+        baseline=baseline,
+        leak=leak,
         holdout_rows=len(holdout),
         promise=promise.value,
         promise_low=promise.low,
@@ -136,6 +140,22 @@ def evaluate_pair(
         decision.sentence(),
     )
     return result
+
+
+def _leak(
+    spec: ModelSpec,
+    challenger: Any,  # Any: a fitted pipeline
+    holdout: pd.DataFrame,
+    whole: Scored,
+    baseline: float,
+) -> str:
+    """Return what is told of a feature that alone gives nearly the whole score; it decides nothing."""
+    try:
+        found = alone_in(spec, challenger, holdout, whole, baseline)
+    except Exception as err:  # of whatever kind: only this remark is missing
+        task_logger(__name__).info("%s: no feature was tried alone (%s)", spec.name, type(err).__name__)
+        return ""
+    return found.sentence() if found else ""
 
 
 def _judgeable(

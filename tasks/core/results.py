@@ -108,7 +108,8 @@ class Evaluated:
     `metrics` and `champion_metrics` stand on the compared rows (`decision.rows`): the unseen rows newer than
     what the champion learnt. `promise` and its interval stand on all `holdout_rows`, which the challenger
     never saw: it is what realised performance is later held against. `baseline` is the score of a guess.
-    `anchor_score` is the challenger's score on the anchor `anchor_sha256`; None where there is none.
+    `anchor_score` is the challenger's score on the anchor `anchor_sha256`; None where there is none. `leak`
+    names a feature that alone gives nearly the whole score; empty where there is none.
     """
 
     decision: GateDecision
@@ -122,3 +123,4 @@ class Evaluated:
     champion_version: int | None = None
     anchor_score: float | None = None
     anchor_sha256: str = ""
+    leak: str = ""

@@ -78,3 +78,15 @@ def test_a_tenth_of_the_rows_opens_an_incident_that_the_usual_number_ends(
         open_now = alerts.history(open_store(None), rows_spec.name, open_only=True)
         causes.append("row volume" in [one.cause for one in open_now])
     assert causes == [False, False, True, False]
+
+
+def test_a_leak_stands_in_the_result_and_opens_an_incident_for_information(
+    retrain: Retrain, rows_spec: ModelSpec
+) -> None:
+    frame = make_frame(1500)
+    frame["spend"] = frame["churned"] * 100.0 + frame["tenure"]
+    frame.to_parquet(rows_spec.source.url)
+    ended = retrain(rows_spec, as_of=FIRST, decision_id="one")
+    assert "'spend'" in ended.why and "alone" in ended.why
+    (incident,) = alerts.history(open_store(None), rows_spec.name)
+    assert (incident.cause, incident.tier) == ("leak", "info") and "'spend'" in incident.message
