@@ -42,6 +42,13 @@ def test_features_that_say_it_together_are_not_accused() -> None:
     assert found_in(spec_of(), frame) is None
 
 
+def test_one_honest_feature_of_a_weak_model_is_not_accused() -> None:
+    frame, rng = make_frame(1200), np.random.default_rng(3)
+    frame["refund"] = frame["churned"] + rng.normal(scale=1.5, size=1200)
+    frame[["tenure", "spend"]] = rng.normal(size=(1200, 2))
+    assert found_in(spec_of(), frame) is None
+
+
 def test_a_leak_of_a_regression_is_named_by_its_error() -> None:
     frame = make_frame(1200)
     frame["refund"] = frame["spend"] + frame["tenure"]

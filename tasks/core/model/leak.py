@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tasks.core.evaluation.metrics import greater_is_better
 from tasks.core.evaluation.scoring import Scored
 from tasks.core.evaluation.verdicts import ALONE
 from tasks.core.model.answers import answers_to, only
@@ -16,6 +17,9 @@ from tasks.core.spec import ModelSpec
 
 NEARLY_ALL = 0.95
 """Share of the gain over a guess that one feature gives by itself; our choice."""
+STRONG = 0.8
+"""Share of the way from a guess to a perfect score that it must give; our choice, an AUC of 0.9: one honest
+feature may well be all that a weak model has."""
 _CELLS = 200_000
 _FEWEST_ROWS, _MOST_ROWS = 200, 2_000
 
@@ -73,9 +77,13 @@ def alone_in(
         return None
     scrambled = some.iloc[rng.permutation(len(some))].reset_index(drop=True)
     scrambled[spec.label.column] = some[spec.label.column]
+    perfect = 1.0 if greater_is_better(spec.metric) else 0.0
+    if not gain >= STRONG * (perfect - baseline):
+        return None
     found = []
     for name in names:
         score = score_of(spec, answers_to(spec, model, scrambled.assign(**{name: some[name]})))
         found.append(Alone(name, float((score - baseline) / gain)))
     best = max(found, key=lambda one: one.share if np.isfinite(one.share) else -np.inf)
-    return best if best.share >= NEARLY_ALL else None
+    is_strong = best.share * gain >= STRONG * (perfect - baseline)
+    return best if best.share >= NEARLY_ALL and is_strong else None
