@@ -16,12 +16,13 @@ from tasks.decide import CheckResult, reach_decision, record_check
 from tasks.drift import check_drift, count_window
 from tasks.failure import explain_failure
 from tasks.fetch import fetch_window
+from tasks.health import row_volume
 from tasks.launch import launch_retraining
 from tasks.monitor import gather_evidence
-from tasks.notify import announce, deliver_pending
+from tasks.notify import announce, deliver_pending, signal
 from tasks.publish import publish_decision, publish_drift, publish_validation
 from tasks.ran import note_run
-from tasks.register import champion
+from tasks.register import champion, served_by
 from tasks.reports import publish_drift_report
 from tasks.served import fetch_served, served_reference
 from tasks.validate import validate
@@ -49,10 +50,16 @@ def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: Dry
     window = Window.ending(window_edge(as_of, parse_duration(spec.window.check)), spec.window.check)
     incumbent = champion(spec.name)
     version = incumbent.version if incumbent else None
+    change = ""
+    if incumbent:
+        spec, change = served_by(spec, incumbent)
     checked = validate(spec, fetch_window(spec, window, moment), with_label=False)
     publish_validation(spec, checked.report, window)
     if not dry_run:
         record_check(spec, "data", window, checked.report, version=version, as_of=moment)
+        if checked.report.rows:  # none at all blocks, which is told as such
+            volume = row_volume(spec, window, checked.report.rows, incumbent, as_of=moment)
+            signal(spec, volume.looks(), look=str(window), as_of=moment)
 
     verdict = None
     if incumbent and checked.report.outcome != "block":
@@ -83,7 +90,7 @@ def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: Dry
         version=version,
         champion_trained=incumbent.manifest.created if incumbent else None,
         data_ok=checked.report.outcome != "block",
-        data_reason=checked.report.sentence(),
+        data_reason="; ".join(filter(None, (checked.report.sentence(), change))),
     )
     decision = reach_decision(spec, evidence, dry_run=dry_run)
     launched = None
@@ -94,7 +101,7 @@ def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: Dry
     publish_decision(spec, decision, launched)
     outcome = verdict.outcome if verdict else "undecided"
     drifted = verdict.drifted if verdict else ()
-    return CheckResult(window, outcome, decision, launched, drifted=drifted).state()
+    return CheckResult(window, outcome, decision, launched, drifted=drifted, note=change).state()
 
 
 if __name__ == "__main__":

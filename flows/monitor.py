@@ -31,7 +31,7 @@ from tasks.probation import Guarded, guard_files, guard_promise, judge_champion
 from tasks.publish import publish_decision, publish_performance
 from tasks.ran import note_run
 from tasks.reconcile import relaunch_unanswered
-from tasks.register import ChampionInfo, champion
+from tasks.register import ChampionInfo, champion, served_by
 from tasks.rollout import ExposureVerdict, judge_exposure
 from tasks.second_opinion import compare_on_labels, follow_second_opinion, is_compared
 
@@ -60,6 +60,7 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
     window = Window.ending(edge - parse_duration(spec.label.maturity), spec.window.check)
     incumbent = champion(spec.name)
     version = incumbent.version if incumbent else None
+    change = served_by(spec, incumbent)[1] if incumbent else ""
     # Labels that came late or were corrected count too, as far back as a verdict does or one is missing.
     wanted = labels_wanted(spec, window, as_of=moment)
     fetch = fetch_label_source if spec.label.source else fetch_labels
@@ -108,7 +109,7 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
         if incumbent:
             follow_second_opinion(spec, compared, incumbent.version, as_of=moment)
         announce(spec, decision, as_of=moment)
-        looks = [*found.alarms, *labels.looks()]
+        looks = [*found.alarms, *labels.looks(), *(verdict.looks() if verdict else ())]
         signal(spec, looks, look=str(window), as_of=moment)
         if decision.kind == "TRAIN":
             launched = launch_retraining(spec, decision, as_of=moment)
@@ -119,7 +120,9 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
         if is_present(as_of):  # a board of the past would take the place of today's
             write_board(spec, as_of=moment)
     outcome = verdict.outcome if verdict else "undecided"
-    return CheckResult(window, outcome, decision, launched, value=verdict.value if verdict else None).state()
+    return CheckResult(
+        window, outcome, decision, launched, value=verdict.value if verdict else None, note=change
+    ).state()
 
 
 def compare(
@@ -128,6 +131,7 @@ def compare(
     """Measure what the champions lose on the newest labels; once per window and champion."""
     if incumbent is None or is_compared(spec, window, incumbent.version, as_of=moment):
         return None
+    spec, _ = served_by(spec, incumbent)
     rows = fetch_window(spec, window, moment)
     compared = compare_on_labels(spec, window, rows, incumbent.version, as_of=moment)
     if compared and not dry_run:

@@ -22,6 +22,7 @@ from tasks.attempt import (
 from tasks.cli import run_flow
 from tasks.core.errors import PromotionRefused, WorkflowError
 from tasks.core.form import ABOUT_MODEL, AsOf, DecisionId, DryRun, Force, Reason
+from tasks.core.policy.alerting import Look
 from tasks.core.policy.approval import approval_cause
 from tasks.core.results import Trained
 from tasks.core.spec import ModelSpec
@@ -31,7 +32,7 @@ from tasks.evaluate import evaluate_pair
 from tasks.failure import explain_failure
 from tasks.fetch import Fetched, commit_watermark, fetch_training
 from tasks.launching.deployed import form_of
-from tasks.notify import settle, tell
+from tasks.notify import settle, signal, tell
 from tasks.publish import publish_comparison, publish_decision, publish_validation
 from tasks.ran import note_run
 from tasks.reference import profile_reference
@@ -44,8 +45,10 @@ from tasks.register import (
     find_registered,
     move_champion,
     note_registered,
+    reading_both,
     register_version,
     save_snapshot,
+    served_by,
     unseen_rows,
 )
 from tasks.selftest import run_self_test
@@ -109,7 +112,9 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
         complete(spec, attempt, earlier, incumbent)
         return finish(spec, attempt, earlier, fetch_training(spec, earlier.as_of))
 
+    spec = reading_both(spec, incumbent)
     fetched = fetch_training(spec, attempt.as_of)
+    spec = reading_both(spec, incumbent, fetched.dataset.columns)
     if incumbent and not force and (why := too_few_rows(spec, fetched.new_rows, fetched.window_rows)):
         return end(spec, attempt, "skipped", why, dry_run=dry_run)
 
@@ -136,10 +141,14 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
         incumbent.ref if incumbent else None,
         anchor=anchor,
         champion_snapshot=incumbent.manifest.snapshot if incumbent else None,
+        notes=[served_by(spec, incumbent)[1]] if incumbent else (),
     )
     publish_comparison(spec, evaluated, trained.train_window)
     if dry_run:
         return end(spec, attempt, "dry run", evaluated.decision.sentence(), dry_run=True)
+    signal(
+        spec, [Look("leak", "info", bool(evaluated.leak), evaluated.leak)], look=attempt.id, as_of=attempt.at
+    )
 
     window = Window.ending(trained.train_window.end, spec.window.training)
     reference = profile_reference(spec, trained, rows_path=rows.path, since=window.start)

@@ -16,7 +16,7 @@ from tasks.failure import explain_failure
 from tasks.fetch import fetch_rows_to_score
 from tasks.publish import publish_validation
 from tasks.ran import note_run
-from tasks.register import champion
+from tasks.register import champion, served_by
 from tasks.score import refuse_window, score_window
 from tasks.validate import validate_in_parts
 
@@ -39,11 +39,13 @@ def score(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None) -> State[Any]:
     moment = now_or(as_of)
     window = Window.ending(window_edge(as_of, parse_duration(spec.window.check)), spec.window.check)
     incumbent = champion(spec.name, required=True)
+    spec, change = served_by(spec, incumbent)
     rows = fetch_rows_to_score(spec, window, moment)
     report = validate_in_parts(spec, rows, attempt=f"score-{window.start:%Y%m%dT%H%M}")
     publish_validation(spec, report, window)
     if report.outcome == "block":
-        return refuse_window(spec, report.sentence(), incumbent.version).state()
+        why = "; ".join(filter(None, (report.sentence(), change)))
+        return refuse_window(spec, why, incumbent.version).state()
     return score_window(
         spec,
         rows,
@@ -51,7 +53,7 @@ def score(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None) -> State[Any]:
         incumbent.version,
         served_at=moment,
         partner=incumbent.partner,
-        partner_trouble=incumbent.partner_trouble,
+        partner_trouble="; ".join(filter(None, (incumbent.partner_trouble, change))),
     ).state()
 
 

@@ -11,6 +11,8 @@ import orjson
 from serving.holder import Served
 from serving.rollout import Route
 from tasks.core.data.masking import masked_inputs
+from tasks.core.data.rows import joined_text
+from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 
 Answer = dict[str, Any]  # Any: JSON
@@ -50,7 +52,7 @@ def records_of(
     spec, found = served.spec, []
     for index, (row, answer) in enumerate(zip(rows, answers, strict=True)):
         identity = f"{request_id}/{index}"
-        given, moment = row.get(spec.source.key), row.get(spec.source.timestamp)
+        given, moment = _key_of(spec, row), row.get(spec.source.timestamp)
         probabilities = answer.get("probabilities")
         found.append(
             {
@@ -71,6 +73,19 @@ def records_of(
             }
         )
     return found
+
+
+def _key_of(spec: ModelSpec, row: Mapping[str, Any]) -> Any:  # Any: checked values
+    """Return the row's key as given, or joined of the columns it is made of; None where there is none."""
+    given = row.get(spec.source.key)
+    if given is not None or isinstance(spec.source.identity, str):
+        return given
+    parts = {name: row.get(name) for name in spec.key_parts}
+    if not parts or any(part is None for part in parts.values()):
+        return None
+    if spec.source.timestamp in parts:
+        parts[spec.source.timestamp] = datetime.fromisoformat(str(parts[spec.source.timestamp]))
+    return joined_text(parts.values())
 
 
 def masked(served: Served, row: Mapping[str, Any], key: bytes) -> dict[str, Any]:  # Any: checked values

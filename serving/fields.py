@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,11 +52,17 @@ def feature_fields(spec: ModelSpec) -> tuple[Field, ...]:
     return tuple(_field(plans[name], spec) for name in spec.features.all)
 
 
-def identity_fields(spec: ModelSpec) -> tuple[Field, Field]:
-    """Return the fields of the row's key and of its time: with them a label finds its prediction."""
+def identity_fields(spec: ModelSpec) -> tuple[Field, ...]:
+    """Return the fields of the row's key and of its time: with them a label finds its prediction.
+
+    A key of several columns may be given as these, or joined under its own name.
+    """
     plans = {plan.name: plan for plan in plan_columns(spec, with_label=False)}
     source = spec.source
-    return _field(plans[source.key], spec), _field(plans[source.timestamp], spec)
+    parts = () if isinstance(source.identity, str) else spec.key_parts
+    others = [name for name in parts if name not in (*spec.features.all, source.timestamp)]
+    made = [_field(replace(plans[source.key], name=name), spec) for name in others]
+    return _field(plans[source.key], spec), _field(plans[source.timestamp], spec), *made
 
 
 def _field(plan: ColumnPlan, spec: ModelSpec) -> Field:

@@ -63,11 +63,12 @@ def describe(app: FastAPI, service: Service) -> None:
 def row_schema(checker: RowChecker) -> Json:
     """Return the JSON schema of one row: every feature by name, with the contract's bounds."""
     fields = {one.name: _schema_of(one) for one in checker.fields}
-    key, time = checker.identity_fields
+    key, time, *parts = checker.identity_fields
     fields[key.name] = _schema_of(key) | {
         "description": "Key of the row; with it a later label finds its prediction."
     }
     fields[time.name] = _schema_of(time) | {"description": "When it happened, with its zone."}
+    fields |= {one.name: _schema_of(one) | {"description": "Part of the key of the row."} for one in parts}
     return {
         "type": "object",
         "additionalProperties": False,

@@ -57,9 +57,9 @@ class RowChecker:
     def __init__(self, spec: ModelSpec):
         self.spec = spec
         self.names = tuple(spec.features.all)
-        self.identity = (spec.source.key, spec.source.timestamp)
         self.fields = feature_fields(spec)
         self.identity_fields = identity_fields(spec)
+        self.identity = tuple(field.name for field in self.identity_fields)
         for name in spec.contract.checks:
             find_check(name)
 

@@ -18,6 +18,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 import tasks.aws  # noqa: F401 -- every flow imports this module, and so can load the block of EVERGREEN_AWS
 from tasks.core.errors import SpecError, WorkflowError
 from tasks.core.spec import ModelSpec
+from tasks.foreign import in_one_line
 from tasks.run_state import outcome_of, sentence_of
 from tasks.specfile import load_spec
 
@@ -30,8 +31,9 @@ def run_flow(
     """Run a flow whose first parameter is the spec, with options from its signature; return the exit code.
 
     `extra` adds flags (`infer_contract=handler` becomes `--infer-contract`) that do something else with the
-    spec instead of running the flow. Errors of this project are one line and exit code 2; an interrupt says
-    that nothing is lost, exit code 130. `quiet` leaves out the runs' own log lines, for a flow that shows
+    spec instead of running the flow. Errors of this project are one line and exit code 2, any other error is
+    one line with the number of a report and exit code 3; an interrupt says that nothing is lost, exit code
+    130. `quiet` leaves out the runs' own log lines, for a flow that shows
     its progress itself; PREFECT_LOGGING_LEVEL brings them back.
     """
     quiet_environment()
@@ -57,6 +59,9 @@ def run_flow(
     except WorkflowError as err:
         sys.stderr.write(f"{type(err).__name__}: {err}\n")
         return 2
+    except Exception as err:  # the outermost handler: whatever it is, people get a line they can pass on
+        sys.stderr.write(f"{in_one_line(err)}\n")
+        return 3
     except KeyboardInterrupt:
         again = "starts it anew" if quiet else "goes on from there"
         sys.stderr.write(f"stopped; what was recorded is kept, the same command {again}\n")
@@ -101,9 +106,13 @@ def quiet_environment() -> None:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Let an error of this project be the one line it is; a traceback is for faults nobody foresaw."""
-    if record.exc_info and isinstance(record.exc_info[1], WorkflowError):
-        record.exc_info, record.exc_text = None, None
+    """Let an error be one line: of this project as it is, of others with the number of its report."""
+    err = record.exc_info[1] if record.exc_info else None
+    if err is None:
+        return True
+    if not isinstance(err, WorkflowError) and isinstance(err, Exception):
+        record.msg, record.args = in_one_line(err), ()
+    record.exc_info, record.exc_text = None, None
     return True
 
 

@@ -48,13 +48,15 @@ class CheckResult:
     launched: Any = None  # Any: tasks.launch.Launched, which tasks may not import from each other
     value: float | None = None
     drifted: tuple[str, ...] = ()
+    note: str = ""
 
     def state(self) -> State[Any]:
         """Return a completed state with verdict and decision, e.g. `Drift: TRAIN, promoted`."""
         name = f"{self.outcome.capitalize()}: {self.decision.kind}"
         if self.launched:
             name += f", {self.launched.outcome}"
-        return completed(name[:60], self.decision.sentence(), self)
+        sentence = "; ".join(filter(None, (self.decision.sentence(), self.note)))
+        return completed(name[:60], sentence, self)
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)

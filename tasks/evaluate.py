@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tasks.core.model.answers import answers_to, only
 from tasks.core.model.bundle import ChampionRef
 from tasks.core.model.columns import number_column
 from tasks.core.model.guess import guessed, score_of, weighted_score
+from tasks.core.model.leak import alone_in
 from tasks.core.results import AnchorRef, Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
@@ -59,6 +60,7 @@ def evaluate_pair(
     *,
     anchor: AnchorRef | None = None,
     champion_snapshot: Mapping[str, Any] | None = None,  # Any: a JSON record
+    notes: Sequence[str] = (),
     settings: Settings | None = None,
 ) -> Evaluated:
     """Return the gate's decision on the challenger, scored beside the champion on the same unseen rows.
@@ -74,6 +76,7 @@ def evaluate_pair(
         champion: The version that serves; None only when the registry said that there is none.
         anchor: The frozen trusted rows; None only when the model has none.
         champion_snapshot: `snapshot` of the champion's manifest, which says where its rows lie.
+        notes: Facts to be told beside the gate's reasons, such as a changed model block.
         settings: This place; default: from the environment.
 
     Raises:
@@ -100,6 +103,8 @@ def evaluate_pair(
     on_anchor = anchor_evidence(
         spec, trained, challenger, anchor, champion=champion, snapshot=champion_snapshot, settings=place
     )
+    baseline = score_of(spec, guessed(spec, trained.guess, whole))
+    leak = _leak(spec, challenger, holdout, whole, baseline)
     evidence = _evidence(
         spec,
         trained,
@@ -110,13 +115,15 @@ def evaluate_pair(
         trouble=(unjudged, trouble),
         anchor=on_anchor,
         new=new,
+        notes=(*notes, trained.set_aside, leak),
     )
     decision = decide_promotion(evidence, spec.gate)
     result = Evaluated(
         decision=decision,
         metrics=_metrics(spec, mine),
         champion_metrics=_metrics(spec, theirs) if theirs is not None else {},
-        baseline=score_of(spec, guessed(spec, trained.guess, whole)),
+        baseline=baseline,
+        leak=leak,
         holdout_rows=len(holdout),
         promise=promise.value,
         promise_low=promise.low,
@@ -133,6 +140,22 @@ def evaluate_pair(
         decision.sentence(),
     )
     return result
+
+
+def _leak(
+    spec: ModelSpec,
+    challenger: Any,  # Any: a fitted pipeline
+    holdout: pd.DataFrame,
+    whole: Scored,
+    baseline: float,
+) -> str:
+    """Return what is told of a feature that alone gives nearly the whole score; it decides nothing."""
+    try:
+        found = alone_in(spec, challenger, holdout, whole, baseline)
+    except Exception as err:  # of whatever kind: only this remark is missing
+        task_logger(__name__).info("%s: no feature was tried alone (%s)", spec.name, type(err).__name__)
+        return ""
+    return found.sentence() if found else ""
 
 
 def _judgeable(
@@ -166,11 +189,20 @@ def _champion_answers(
     """Return the champion's answers, or why there are none; what cannot be scored is not beaten."""
     if champion is None:
         return None, ""
+    lost: list[str] = []
     try:
-        return answers_to(spec, shared_model(champion.model_path, also=own_types(spec)), rows), ""
+        model = shared_model(champion.model_path, also=own_types(spec))
+        lost = [name for name in getattr(model, "feature_names_in_", ()) if name not in rows]
+        return answers_to(spec, model, rows), ""
     except RegistryError as err:
         return None, f"the champion cannot be loaded ({err.found})"
     except Exception as err:  # a model may fail in any way on rows it was not made for
+        if lost:
+            return None, (
+                f"version {champion.version}, the champion, looks at {', '.join(map(repr, lost))[:100]}, "
+                "which the source no longer has: bring the columns back, or put this version in its place by "
+                f"flows/promote.py --model {spec.name} --version N --verdict approve"
+            )
         return None, f"the champion cannot score these rows ({type(err).__name__}: other features, perhaps)"
 
 
@@ -185,6 +217,7 @@ def _evidence(
     trouble: tuple[str, ...],
     anchor: AnchorEvidence | None,
     new: Unseen,
+    notes: Sequence[str],
 ) -> GateEvidence:
     keys, first = rows[spec.source.key].to_numpy(), rows[spec.source.timestamp].min()
     weights, weightless = _weights(spec, rows)
@@ -212,6 +245,7 @@ def _evidence(
         overlap=new.known if is_short else 0,
         trouble="; ".join(filter(None, (*trouble, weightless, worthless, related))),
         clusters=row_clusters(rows, spec),
+        notes=tuple(filter(None, notes)),
     )
 
 

@@ -13,8 +13,9 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, utc
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.sources import opened
+from tasks.sources import Source, opened
 from tasks.sources.increments import folder_of, sweep
+from tasks.sources.own_labels import WithLabels, newest_labels
 from tasks.sources.patience import READING
 from tasks.sources.reading import (
     read_labels,
@@ -24,7 +25,7 @@ from tasks.sources.reading import (
     span_at,
     stream_window,
 )
-from tasks.store import ledger, watermarks
+from tasks.store import ledger, predictions, watermarks
 from tasks.store.engine import open_store
 
 
@@ -85,7 +86,8 @@ def fetch_training(
     with opened(spec, settings) as source:
         if break_at is None and spec.window.rows == "since_break":
             break_at = ledger.last_decay(open_store(settings), spec.name, as_of)
-        found = read_training(source, spec, as_of, settings, watermark=moment, names=names, break_at=break_at)
+        rows = labelled(source, spec, as_of, settings)
+        found = read_training(rows, spec, as_of, settings, watermark=moment, names=names, break_at=break_at)
         skipped = sum(source.skipped.values())
     dataset, resolution = found.assembled.dataset, found.assembled.resolution
     task_logger(__name__).info(
@@ -109,6 +111,21 @@ def fetch_training(
         increments=found.increments,
         skipped_files=skipped,
     )
+
+
+def labelled(source: Source, spec: ModelSpec, as_of: datetime, settings: Settings) -> Source:
+    """Return the rows' source, with the labels that `label.source` knew by `as_of` where there is one."""
+    where = spec.label.source
+    if where is None:
+        return source
+    row_keys = None
+    if where.by == "prediction_id":
+        span = Window.ending(as_of, "3650d")
+        served = predictions.read_keys(open_store(settings), spec.name, span)
+        row_keys = dict(zip(served["prediction_id"], served["row_key"], strict=True))
+    labels = newest_labels(spec, as_of, settings, row_keys=row_keys)
+    task_logger(__name__).info("%s: %d keys have a label in its own source", spec.name, labels.num_rows)
+    return WithLabels(source, labels, spec)
 
 
 @task(name="commit watermark", retries=2, retry_delay_seconds=5, timeout_seconds=300, cache_policy=NO_CACHE)

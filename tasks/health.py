@@ -24,6 +24,7 @@ from tasks.core.health.service import ServiceVerdict, judge_service
 from tasks.core.health.shift import ShiftVerdict, judge_shift, scores_of_training, scores_of_windows
 from tasks.core.health.slices import EARLIER, SlicesVerdict, apart, judge_slices, past_of
 from tasks.core.health.staleness import Freshness, Stale
+from tasks.core.health.volume import VolumeVerdict, judge_volume
 from tasks.core.records.health import health_markdown
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration, utc
@@ -43,12 +44,14 @@ __all__ = [
     "prediction_shift",
     "publish_health",
     "realised_slices",
+    "row_volume",
     "service_health",
     "spent_budget",
     "staleness",
 ]
 FIRST_WINDOWS = 3  # of a version, whose answers stand in for a reference without scores; our choice
 _MOST_WINDOWS = 5_000
+_VOLUME_WINDOWS = 8 * 24 * 7  # eight weeks of hours
 _DAY = timedelta(days=1)
 
 
@@ -98,6 +101,29 @@ def health(
         "%s: health over %s in %.1f s: %s", spec.name, recent, time.monotonic() - started, found.sentence()
     )
     return found
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=60, cache_policy=NO_CACHE)
+def row_volume(
+    spec: ModelSpec,
+    window: Window,
+    rows: int,
+    incumbent: ChampionInfo | None,
+    *,
+    as_of: datetime,
+    settings: Settings | None = None,
+) -> VolumeVerdict:
+    """Return whether the window has about as many rows as those whose data was checked before it."""
+    found = checks.recent(
+        open_store(settings), spec.name, "data", _VOLUME_WINDOWS, min(window.start, utc(as_of))
+    )
+    counts = [(check.window, check.summary.get("rows")) for check in found]
+    earlier = [(one, int(count)) for one, count in counts if isinstance(count, int) and count > 0]
+    trained = incumbent.manifest.training.get("window_rows") if incumbent else None
+    share = parse_duration(spec.window.check) / parse_duration(spec.window.training)
+    verdict = judge_volume(window, rows, earlier, trained=trained * share if trained else None)
+    task_logger(__name__).info("%s: volume %s: %s", spec.name, verdict.outcome, verdict.sentence())
+    return verdict
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=60, cache_policy=NO_CACHE)

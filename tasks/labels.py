@@ -15,7 +15,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.dataset import Dataset
-from tasks.core.errors import ContractError, SpecError
+from tasks.core.errors import SpecError
 from tasks.core.labels.health import LabelHealth, judge_labels
 from tasks.core.labels.late import LOOK_BACK
 from tasks.core.spec import ModelSpec
@@ -24,9 +24,10 @@ from tasks.core.window import Window, parse_duration, utc
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.sources import Source, opened
+from tasks.sources.own_labels import as_source, known_by, require_label, united
 from tasks.sources.patience import READING
-from tasks.sources.spelling import key_texts, roles_of, unite
-from tasks.sources.where import Clause, Where, between, just_after
+from tasks.sources.spelling import key_texts
+from tasks.sources.where import just_after
 from tasks.store import checks, predictions
 from tasks.store.coverage import coverage, unlabelled_since
 from tasks.store.engine import open_store
@@ -58,12 +59,12 @@ def fetch_label_source(
     if mature > window.start:
         readable = Window(window.start, min(window.end, mature))
         served = predictions.read_keys(open_store(settings), spec.name, readable)
-        with opened(_as_source(spec, where), settings) as source:
-            _require(source, where, spec, window)
+        with opened(as_source(spec, where), settings) as source:
+            require_label(source, where, spec, window=str(window))
             found = list(_matching(source, where, served, readable.start, utc(as_of)))
     columns = ["row_key", "label", *(["prediction_id"] if where.by == "prediction_id" else [])]
     columns += ["known_at"] if where.timestamp else []
-    table = _joined(found, spec) if found else _empty(columns)
+    table = united(found, spec) if found else _empty(columns)
     dataset = _kept(table, window, settings.work_dir(spec.name))
     task_logger(__name__).info(
         "Fetched %d labels of %s for %s from their source in %.1f s",
@@ -121,29 +122,6 @@ def label_health(
     return health
 
 
-def _as_source(spec: ModelSpec, where: LabelSource) -> ModelSpec:
-    """Return a spec whose rows are the labels: the one kind of thing that sources can open."""
-    source = spec.source.model_copy(
-        update={
-            **{"url": where.url, "table": where.table, "query": None, "parameters": {}},
-            **{"key": where.key, "timestamp": where.timestamp or "", "updated": None, "group": None},
-        }
-    )
-    return spec.model_copy(update={"source": source})
-
-
-def _require(source: Source, where: LabelSource, spec: ModelSpec, window: Window) -> None:
-    names = set(source.schema())
-    if names and where.column not in names:
-        raise ContractError(
-            f"no column {where.column!r} in the source of labels",
-            "the label column",
-            "correct label.source.column, or the column's name in the data",
-            model=spec.name,
-            window=str(window),
-        )
-
-
 def _matching(
     source: Source, where: LabelSource, served: pd.DataFrame, since: datetime, as_of: datetime
 ) -> Iterator[pa.Table]:
@@ -151,7 +129,7 @@ def _matching(
     wanted = pa.array(served[where.by if where.by == "prediction_id" else "row_key"], pa.string())
     row_keys = pa.array(served["row_key"], pa.string())
     names = [where.key, where.column, *([where.timestamp] if where.timestamp else [])]
-    for batch in source.batches(list(dict.fromkeys(names)), _known_by(where, since, as_of)):
+    for batch in source.batches(list(dict.fromkeys(names)), known_by(where, since, as_of)):
         keys = key_texts(batch.column(where.key))
         places = pc.index_in(keys, wanted)
         keep = pc.and_(
@@ -165,29 +143,6 @@ def _matching(
             columns["known_at"] = batch.column(where.timestamp).filter(keep)
         if len(places):
             yield pa.table(columns)
-
-
-def _known_by(where: LabelSource, since: datetime, as_of: datetime) -> Where:
-    if where.timestamp is None:
-        return ()
-    return between(where.timestamp, since, just_after(as_of)), (Clause(where.timestamp, "null"),)
-
-
-def _joined(found: list[pa.Table], spec: ModelSpec) -> pa.Table:
-    """Return the labels as one table, each class in one spelling whatever type a part of the source gave."""
-    role = roles_of(spec).get(spec.label.column)
-    labels, fits = unite([table.column("label") for table in found], role, positive=spec.label.positive)
-    if not fits:
-        kinds = sorted({str(table.schema.field("label").type) for table in found})
-        raise ContractError(
-            f"labels of types that cannot be one: {', '.join(kinds)}",
-            "one type in all of the source of labels",
-            "write them alike, or convert them in the source",
-            model=spec.name,
-        )
-    rest = pa.concat_tables([table.drop_columns("label") for table in found], promote_options="permissive")
-    united = pa.chunked_array([chunk for column in labels for chunk in column.chunks], labels[0].type)
-    return rest.append_column("label", united)
 
 
 def _empty(columns: list[str]) -> pa.Table:

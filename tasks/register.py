@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from tasks.core.model.bundle import Manifest
 from tasks.core.policy.stages import FILED
 from tasks.core.results import Evaluated, Trained
 from tasks.core.spec import ModelSpec
+from tasks.core.spec_change import as_served, beside, spec_change
 from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import catalog, lifecycle, registry, runs, succession
@@ -92,6 +93,21 @@ def find_registered(spec: ModelSpec, attempt: str, *, settings: Settings | None 
             champion_version=None if before is None else int(before),
             as_of=manifest.created,
         )
+
+
+def served_by(spec: ModelSpec, incumbent: ChampionInfo) -> tuple[ModelSpec, str]:
+    """Return the block with the champion's own features, and what differs from it; empty: nothing does."""
+    change = spec_change(spec, incumbent.spec).sentence(incumbent.version)
+    if change:
+        task_logger(__name__).warning("%s: %s", spec.name, change)
+    return as_served(spec, incumbent.spec), change
+
+
+def reading_both(
+    spec: ModelSpec, incumbent: ChampionInfo | None, present: Iterable[str] | None = None
+) -> ModelSpec:
+    """Return the block which also reads what only the champion looks at, as far as it is `present`."""
+    return spec if incumbent is None else beside(spec, incumbent.spec, present)
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)

@@ -24,6 +24,7 @@ from tasks.core.model.fitting import (
     check_trainable,
     fit_scratch,
     go_on,
+    left_out,
     new_to,
     quietly,
     refused_by_estimator,
@@ -86,6 +87,7 @@ def train_challenger(
         used = limit_rows(split.train, spec)
         weights = weights_of(spec, used, split.cut)
         model, params = _fit(spec, used, weights, place.threads)
+    set_aside = left_out(spec, used, model)
     seconds = time.perf_counter() - started
     digest = save_model(model, folder / "model.skops", also=own_types(spec))
     split.holdout.to_parquet(folder / "holdout.parquet", index=False)
@@ -98,6 +100,7 @@ def train_challenger(
         unlabelled_rows=unlabelled,
         window_rows=int(recent.sum()),
         anchor_sha256=anchor_sha256,
+        set_aside=set_aside,
         linear_path=linear_path,
         linear_sha256=linear_sha256,
     )
@@ -107,7 +110,7 @@ def train_challenger(
         spec.name,
         trained.train_rows,
         trained.rows_rule,
-        f": {trained.rows_note}" if trained.rows_note else "",
+        "".join(f": {note}" for note in (trained.rows_note, trained.set_aside) if note),
         trained.effective_rows,
         trained.cut.isoformat(),
         seconds,

@@ -68,6 +68,7 @@ class Trained:
     None where there is none to compare with.
 
     `rows_rule` is how the rows were chosen and `rows_note` why it is another rule than the spec's;
+    `set_aside` says which classes of too few rows were left out so that the estimator could be fitted;
     `half_life_days` is that of fading weights, and `effective_rows` how many rows of equal weight inform as
     much. After the gate `refit` says whether this is the model that was judged: a refitted one has learnt the
     rows in `holdout_path` too, and its `cut` is the end of the window.
@@ -93,6 +94,7 @@ class Trained:
     label_quantiles: tuple[float, ...] = ()
     rows_rule: str = ""
     rows_note: str = ""
+    set_aside: str = ""
     half_life_days: float | None = None
     effective_rows: float = 0.0
     window_rows: int = 0
@@ -106,7 +108,8 @@ class Evaluated:
     `metrics` and `champion_metrics` stand on the compared rows (`decision.rows`): the unseen rows newer than
     what the champion learnt. `promise` and its interval stand on all `holdout_rows`, which the challenger
     never saw: it is what realised performance is later held against. `baseline` is the score of a guess.
-    `anchor_score` is the challenger's score on the anchor `anchor_sha256`; None where there is none.
+    `anchor_score` is the challenger's score on the anchor `anchor_sha256`; None where there is none. `leak`
+    names a feature that alone gives nearly the whole score; empty where there is none.
     """
 
     decision: GateDecision
@@ -120,3 +123,4 @@ class Evaluated:
     champion_version: int | None = None
     anchor_score: float | None = None
     anchor_sha256: str = ""
+    leak: str = ""

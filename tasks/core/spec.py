@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from tasks.core.errors import SpecError
 from tasks.core.evaluation.metrics import check_metric
@@ -26,7 +26,7 @@ from tasks.core.spec_parts import (
 )
 from tasks.core.spec_problems import NAME_PATTERN, did_you_mean, problems_of
 from tasks.core.spec_serving import Costs, Scoring, Serving, Slo
-from tasks.core.spec_source import Source
+from tasks.core.spec_source import NO_KEY, Source
 
 
 class ModelSpec(Part):
@@ -53,12 +53,43 @@ class ModelSpec(Part):
     scoring: Scoring = Field(default_factory=Scoring, **at(16, "What batch scoring writes."))
     costs: Costs = Field(default_factory=Costs, **at(17, "What running it costs."))
 
+    _beside: Features | None = PrivateAttr(None)
+
+    @property
+    def beside(self) -> Features | None:
+        """Features of a champion trained under another block, which a fetch brings too; mostly None."""
+        return self._beside
+
+    def reading(self, beside: Features | None) -> ModelSpec:
+        """Return this block, which reads those columns besides its own."""
+        made = self.model_copy()
+        made._beside = beside
+        return made
+
+    @property
+    def key_parts(self) -> tuple[str, ...]:
+        """Columns that the key is made of, where it is none of the source's own; mostly none."""
+        identity = self.source.identity
+        if not isinstance(identity, str):
+            return tuple(identity) if len(identity) > 1 else ()
+        if identity != NO_KEY:
+            return ()
+        named = [self.source.timestamp, self.source.group, *self.features.all]
+        return tuple(dict.fromkeys(name for name in named if name))
+
     @property
     def columns(self) -> list[str]:
         """Every column a fetch must bring, without repeats."""
-        named = [self.source.key, self.source.timestamp, self.source.updated, self.source.group]
+        named = [
+            self.source.key,
+            *self.key_parts,
+            self.source.timestamp,
+            self.source.updated,
+            self.source.group,
+        ]
         gate = self.gate
         named += [self.label.column, *self.features.all, *gate.slices, *gate.fairness.columns, gate.weight]
+        named += self._beside.all if self._beside else []
         return list(dict.fromkeys(name for name in named if name))
 
     @model_validator(mode="after")
@@ -69,6 +100,11 @@ class ModelSpec(Part):
             )
         if self.source.key in self.features.all:
             raise ValueError(f"key {self.source.key!r} stands among the features: it identifies rows")
+        if self.label.column in self.key_parts:
+            raise ValueError(
+                f"label {self.label.column!r} stands in the key: a corrected label is no other row"
+            )
+        _check_label_key(self)
         marks = [self.source.key, self.source.timestamp, self.label.column]
         if len(set(marks)) < len(marks) or self.source.timestamp in self.features.all:
             raise ValueError(f"key, timestamp and label must be three columns, none a feature; found {marks}")
@@ -86,6 +122,21 @@ class ModelSpec(Part):
         if self.task == "regression" and self.estimator.class_path == Estimator().class_path:
             raise ValueError("task regression with a classifier: name a regressor under estimator.class")
         return self
+
+
+def _check_label_key(spec: ModelSpec) -> None:
+    """Refuse labels of a second place that could never meet their rows."""
+    where = spec.label.source
+    if where is None or where.by != "key":
+        return
+    if spec.source.identity == NO_KEY:
+        raise ValueError(
+            "label.source goes by the key, and source.key is `row`: rows without a key of their own can only "
+            "be found by prediction_id"
+        )
+    counts = [1 if isinstance(one, str) else len(one) for one in (spec.source.identity, where.identity)]
+    if counts[0] != counts[1]:
+        raise ValueError(f"label.source.key names {counts[1]} columns, and source.key {counts[0]}")
 
 
 def _check_rules(spec: ModelSpec) -> None:

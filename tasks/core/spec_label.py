@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from tasks.core.placeholders import NO_LITERAL_PASSWORD, without_secrets
-from tasks.core.spec_parts import Column, Duration, Part, Scalar, at
+from tasks.core.spec_parts import Column, Columns, Duration, Part, Scalar, at
+from tasks.core.spec_source import key_name
 
 
 class LabelSource(Part):
@@ -19,10 +20,22 @@ class LabelSource(Part):
         json_schema_extra={"position": 0, "pattern": NO_LITERAL_PASSWORD},
     )
     table: str | None = Field(None, **at(1, "Table, for a database."))
-    key: Column = Field(**at(2, "Column with the key of the row, or the id of the prediction (`by`)."))
+    identity: Column | Columns = Field(
+        alias="key",
+        **at(
+            2,
+            "Column with the key of the row, or the id of the prediction (`by`); a list where source.key "
+            "is, in its order and written alike.",
+        ),
+    )
     column: Column = Field(**at(3, "Column with the label."))
     timestamp: Column | None = Field(None, **at(4, "Column that tells when the label became known."))
     by: Literal["key", "prediction_id"] = Field("key", **at(5, "What the key column holds."))
+
+    @property
+    def key(self) -> str:
+        """Name of the column that identifies the row, made from several where `identity` names more."""
+        return key_name(self.identity)
 
     @field_validator("url")
     @classmethod

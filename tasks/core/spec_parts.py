@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from tasks.core.spec_estimator import check_estimator
 from tasks.core.spec_problems import IMPORT_PATTERN
 from tasks.core.window import DURATION_PATTERN, parse_duration
 
@@ -150,7 +151,10 @@ class Estimator(Part):
         alias="class",
         **at(0, "Import path of the class."),
     )
-    params: dict[str, Any] = Field(default_factory=dict, **at(1, "Arguments of the class."))
+    params: dict[str, Any] = Field(
+        default_factory=dict,
+        **at(1, "Arguments of the class; an estimator among them is {class: path, params: {...}}."),
+    )
     mode: Literal["scratch", "partial_fit"] = Field(
         "scratch", **at(2, "Fit anew on the training window, or go on from the champion with the new rows.")
     )
@@ -163,6 +167,11 @@ class Estimator(Part):
         **at(4, "`package.module:function` returning an unfitted transformer to use before the estimator."),
     )
     seed: int = Field(0, ge=0, **at(5, "Seed of everything random in training and evaluation."))
+
+    @model_validator(mode="after")
+    def _storable(self) -> Estimator:
+        check_estimator(self.class_path, self.params)
+        return self
 
 
 class WindowSpec(Part):

@@ -10,12 +10,25 @@ from pydantic import Field, field_validator, model_validator
 from tasks.core.placeholders import NO_LITERAL_PASSWORD, known_placeholders, without_secrets
 from tasks.core.spec_parts import (
     Column,
+    Columns,
     Duration,
     Part,
     Scalar,
     at,
     texts_of,
 )
+
+NO_KEY = "row"
+
+
+def key_name(identity: str | list[str]) -> str:
+    """Return the name of the one column that stands for these.
+
+    Example:
+        >>> key_name("id"), key_name(["store", "day"])
+        ('id', 'store+day')
+    """
+    return identity if isinstance(identity, str) else "+".join(identity)
 
 
 class Csv(Part):
@@ -74,7 +87,15 @@ class Source(Part):
     parameters: dict[str, Scalar] = Field(
         default_factory=dict, **at(3, "Bound parameters of the query, by name; text may hold ${…} as above.")
     )
-    key: Column = Field(**at(4, "Identity of a row: duplicates and corrections resolve on it."))
+    identity: Column | Columns = Field(
+        alias="key",
+        **at(
+            4,
+            "Identity of a row: duplicates and corrections resolve on it. A column, a list of columns that "
+            "identify it together, or `row` where nothing does: then rows that are alike in time, group and "
+            "features are one row, and a corrected feature makes another row.",
+        ),
+    )
     timestamp: Column = Field(**at(5, "When the row's event happened."))
     updated: Column | None = Field(
         None,
@@ -97,10 +118,22 @@ class Source(Part):
 
     csv: Csv = Field(default_factory=Csv, **at(11, "How CSV files are written, where a guess would not do."))
 
+    @property
+    def key(self) -> str:
+        """Name of the column that identifies a row, made of several where `identity` names more."""
+        return key_name(self.identity)
+
     @field_validator("url")
     @classmethod
     def _without_secrets(cls, url: str) -> str:
         return without_secrets(url)
+
+    @field_validator("identity")
+    @classmethod
+    def _names_a_column(cls, identity: str | list[str]) -> str | list[str]:
+        if not identity:
+            raise ValueError("at least one column, or `row` for a digest of the row")
+        return identity[0] if isinstance(identity, list) and len(identity) == 1 else identity
 
     @field_validator("parameters")
     @classmethod

@@ -15,6 +15,7 @@ from prefect.exceptions import PrefectException
 from tasks.core.errors import FetchError, WorkflowError
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
+from tasks.sources.keyed import Keyed
 from tasks.sources.secrets import filled_parameters, filled_url
 from tasks.sources.where import Where
 
@@ -62,7 +63,7 @@ def opened(spec: ModelSpec, settings: Settings) -> Iterator[Source]:
     """
     try:
         with closing(_source(spec, settings)) as source:
-            yield source
+            yield Keyed(source, spec) if spec.key_parts else source
     except (WorkflowError, PrefectException, TimeoutError):
         raise
     except Exception as err:

@@ -90,7 +90,13 @@ class CsvFile:
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield these columns: numbers as numbers; identities, categories and classes as written."""
         spec, numeric = self._spec, numeric_columns(self._spec)
-        written = {spec.source.key, *time_columns(spec), spec.source.group, *spec.gate.slices}
+        written = {
+            spec.source.key,
+            *spec.key_parts,
+            *time_columns(spec),
+            spec.source.group,
+            *spec.gate.slices,
+        }
         written |= {*spec.features.categorical} | (
             set() if spec.task == "regression" else {spec.label.column}
         )

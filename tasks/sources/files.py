@@ -20,7 +20,7 @@ from tasks.settings import Settings
 from tasks.sources import count_streamed
 from tasks.sources.csv_file import CsvFile
 from tasks.sources.listing import Listing, absent, format_of, list_files, partitions_of
-from tasks.sources.shape import Tally, needed, require_identity, shaped
+from tasks.sources.shape import Tally, first_key, needed, require_identity, shaped
 from tasks.sources.times import DATE_LIKE, kind_of, pushed
 from tasks.sources.where import Where
 from tasks.store.s3 import filesystem
@@ -95,7 +95,7 @@ class FileSource:
 
     def count(self, where: Where, distinct: str | None = None) -> int:
         """Return how many rows match, reading only the columns that decide."""
-        return count_streamed(self, where, distinct or self._spec.source.key, distinct=distinct is not None)
+        return count_streamed(self, where, distinct or first_key(self._spec), distinct=distinct is not None)
 
     def _names(self, path: str) -> list[str]:
         """The file's own columns, then those that stand in the names of its folders."""

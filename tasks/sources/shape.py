@@ -12,16 +12,22 @@ import pyarrow.compute as pc
 from tasks.core.data.renames import likely_renames
 from tasks.core.errors import ContractError, FetchError
 from tasks.core.spec import ModelSpec
+from tasks.core.spec_source import NO_KEY
 from tasks.sources.times import to_utc, unreadable
 from tasks.sources.where import Where, columns_of, matches, unreadable_name
 
-_NAMES = b"evergreen.columns"
+NAMES = b"evergreen.columns"
 _PART = b"evergreen.part"
 
 
 def time_columns(spec: ModelSpec) -> list[str]:
     """Return the columns that hold times: the timestamp and, where declared, the time of writing."""
     return [name for name in (spec.source.timestamp, spec.source.updated) if name]
+
+
+def first_key(spec: ModelSpec) -> str:
+    """Return the first column of the source that is part of the key."""
+    return spec.key_parts[0] if spec.key_parts else spec.source.key
 
 
 def needed(columns: Iterable[str], where: Where, present: Iterable[str]) -> list[str]:
@@ -38,9 +44,9 @@ def require_identity(present: Sequence[str], spec: ModelSpec, part: str = "the s
             be neither identified nor dated; every other column is the contract's to judge.
     """
     source = spec.source
-    lost = [
-        name for name in (source.key, source.timestamp, source.updated) if name and name not in set(present)
-    ]
+    keys = (source.key,) if isinstance(source.identity, str) else tuple(source.identity)
+    keys = () if source.identity == NO_KEY else keys
+    lost = [name for name in (*keys, source.timestamp, source.updated) if name and name not in set(present)]
     if not lost:
         return
     others = [name for name in present if name not in set(spec.columns)]
@@ -84,7 +90,7 @@ def shaped(
     chosen = whole.filter(matches(where, whole)).select(
         [name for name in columns if name in batch.schema.names]
     )
-    return chosen.replace_schema_metadata({_NAMES: json.dumps(list(names)).encode(), _PART: part.encode()})
+    return chosen.replace_schema_metadata({NAMES: json.dumps(list(names)).encode(), _PART: part.encode()})
 
 
 class Tally:
@@ -122,7 +128,7 @@ class Tally:
 
 def source_names(schema: pa.Schema) -> list[str]:
     """Return the columns that this part of the source had, wanted or not."""
-    return list(json.loads((schema.metadata or {}).get(_NAMES, b"[]")))
+    return list(json.loads((schema.metadata or {}).get(NAMES, b"[]")))
 
 
 def part_name(schema: pa.Schema) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,6 +35,9 @@ def roles_of(spec: ModelSpec) -> dict[str, Role]:
     """Return what each column is for; one that the contract declares text has none and stays as written."""
     features = spec.features
     roles: dict[str, Role] = dict.fromkeys(features.numeric, "number")
+    others = spec.beside
+    if others is not None:
+        roles |= dict.fromkeys(others.numeric, "number") | dict.fromkeys(others.categorical, "category")
     for name in (*features.categorical, *spec.gate.slices, spec.source.group):
         if name:
             roles.setdefault(name, "category")
@@ -43,6 +46,8 @@ def roles_of(spec: ModelSpec) -> dict[str, Role]:
     else:
         roles[spec.label.column] = "text label" if isinstance(spec.label.positive, str) else "label"
     roles[spec.source.key] = "key"
+    if not isinstance(spec.source.identity, str):
+        roles = dict.fromkeys(spec.key_parts, cast(Role, "key")) | roles
     for name, rule in spec.contract.columns.items():
         if rule.dtype == "string":
             roles.pop(name, None)

@@ -23,7 +23,7 @@ from tasks.core.spec_parts import Scalar
 from tasks.sources import count_streamed
 from tasks.sources.endless import read_endless_times
 from tasks.sources.query_text import bare_query
-from tasks.sources.shape import Tally, needed, require_identity, shaped, time_columns
+from tasks.sources.shape import Tally, first_key, needed, require_identity, shaped, time_columns
 from tasks.sources.sql_errors import told
 from tasks.sources.times import DATE_LIKE, Kind, is_exact, kind_of, pushed
 from tasks.sources.where import Clause, Where
@@ -114,7 +114,7 @@ class SqlSource:
     def count(self, where: Where, distinct: str | None = None) -> int:
         """Return how many rows match; counted in the database where its bounds are exact."""
         if not self._exact(where):
-            key = self._spec.source.key
+            key = first_key(self._spec)
             return count_streamed(self, where, distinct or key, distinct=distinct is not None)
         counted = sa.func.count() if distinct is None else sa.func.count(sa.distinct(sa.column(distinct)))
         with self._connection() as connection:

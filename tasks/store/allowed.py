@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import FunctionType
 from typing import Any
 
 
@@ -24,6 +25,23 @@ _UFUNCS = _words(
     "absolute arcsinh cbrt cos exp expm1 log log10 log1p log2 negative reciprocal sign sin sinh sqrt square",
     "tanh",
 )
+# Pure functions of columns, by which SelectKBest and its like choose; mutual information comes as a partial.
+_SCORES = frozenset(
+    _words(
+        "sklearn.feature_selection._mutual_info.mutual_info_classif",
+        "sklearn.feature_selection._mutual_info.mutual_info_regression",
+        "sklearn.feature_selection._univariate_selection.chi2",
+        "sklearn.feature_selection._univariate_selection.f_classif",
+        "sklearn.feature_selection._univariate_selection.f_regression",
+        "sklearn.feature_selection._univariate_selection.r_regression",
+    )
+)
+_ASARRAY = "scipy._lib.array_api_compat.numpy._aliases.asarray"  # a fitted BSpline holds it
+_KERNELS = _words(
+    "CompoundKernel ConstantKernel DotProduct ExpSineSquared Exponentiation Matern Product RBF",
+    "RationalQuadratic Sum WhiteKernel",
+)
+_ABSTRACT = _words("number integer floating signedinteger unsignedinteger object_ generic")
 _SCALARS = _words(
     "bool bool_ bytes_ complex128 complex64 datetime64 float16 float32 float64 int16 int32 int64 int8 intc",
     "longdouble longlong str_ timedelta64 uint16 uint32 uint64 uint8 uintc ulonglong",
@@ -47,10 +65,14 @@ _INTERNALS = frozenset(
         "sklearn._loss.loss.HalfTweedieLossIdentity",
         "sklearn._loss.loss.HuberLoss",
         "sklearn._loss.loss.PinballLoss",
+        "scipy.interpolate._bsplines.BSpline",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
+        "sklearn.compose._column_transformer.make_column_selector",
         "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+        *(f"sklearn.gaussian_process.kernels.{name}" for name in _KERNELS),
         "sklearn.metrics._dist_metrics.EuclideanDistance",
         "sklearn.metrics._dist_metrics.EuclideanDistance64",
         "sklearn.metrics._dist_metrics.ManhattanDistance64",
@@ -89,7 +111,8 @@ def audit(schema: object, also: Iterable[str] = ()) -> Audit:
 
     Args:
         schema: the parsed `schema.json`.
-        also: exact names of further estimator classes that the caller vouches for.
+        also: exact names of further estimator classes that the caller vouches for, and of functions, which
+            end in `()`.
     """
     allowed = allowed_by_loader(tuple(also))
     refused: set[str] = set()
@@ -104,16 +127,17 @@ def audit(schema: object, also: Iterable[str] = ()) -> Audit:
         identity = (loader, name, node.get("content") if loader == "JsonNode" else None)
         if node.get("__id__") and first_of_id.setdefault(node["__id__"], identity) != identity:
             refused.add(f"{name} standing in for another object")
-        refused.update(_refused_inside(loader, node))
+        refused.update(_refused_inside(loader, node, allowed["FunctionNode"]))
     return Audit(tuple(sorted(refused)), tuple(sorted(names)))
 
 
 @lru_cache(maxsize=16)
 def allowed_by_loader(also: tuple[str, ...] = ()) -> Mapping[str, frozenset[str]]:
     """Return the names that each skops loader may build."""
+    functions = frozenset(name.removesuffix("()") for name in also if name.endswith("()"))
     scalars = frozenset(f"numpy.{name}" for name in _SCALARS)
     return {
-        "ObjectNode": _estimators() | _own_estimators() | _INTERNALS | frozenset(also),
+        "ObjectNode": _estimators() | _own_estimators() | _INTERNALS | (frozenset(also) - functions),
         "TreeNode": frozenset({"sklearn.tree._tree.Tree"}),
         "LossNode": _LOSSES,
         "JsonNode": frozenset({"builtins.str"}),
@@ -124,13 +148,21 @@ def allowed_by_loader(also: tuple[str, ...] = ()) -> Mapping[str, frozenset[str]
         "SliceNode": frozenset({"builtins.slice"}),
         "NdArrayNode": scalars | {"numpy.ndarray"},
         "DTypeNode": frozenset({"numpy.dtype"}),
-        "TypeNode": scalars | {f"builtins.{name}" for name in ("str", "int", "float", "bool", "object")},
+        "TypeNode": scalars
+        | {f"numpy.{name}" for name in _ABSTRACT}
+        | {f"builtins.{name}" for name in ("str", "int", "float", "bool", "object")},
         "RandomStateNode": frozenset({"numpy.random.mtrand.RandomState"}),
         "RandomGeneratorNode": frozenset({"numpy.random._generator.Generator"}),
         # Native categoricals of HistGradientBoosting hold partial(check_array, …); see _refused_inside.
         "PartialNode": frozenset({"functools.partial"}),
         "FunctionNode": frozenset(
-            {_CHECK_ARRAY, *(f"{module}.{name}" for module in _UFUNC_MODULES for name in _UFUNCS)}
+            {
+                _CHECK_ARRAY,
+                _ASARRAY,
+                *_SCORES,
+                *functions,
+                *(f"{module}.{name}" for module in _UFUNC_MODULES for name in _UFUNCS),
+            }
         ),
     }
 
@@ -148,12 +180,16 @@ def _nodes(schema: object) -> Iterator[dict[str, Any]]:  # Any: JSON of unknown 
             todo.extend(item)
 
 
-def _refused_inside(loader: str, node: dict[str, Any]) -> Iterator[str]:  # Any: JSON of unknown shape
+def _refused_inside(
+    loader: str,
+    node: dict[str, Any],  # Any: JSON of unknown shape
+    functions: frozenset[str],
+) -> Iterator[str]:
     content = node.get("content")
     inner = content if isinstance(content, dict) else {}
     if loader == "PartialNode":
         function = inner.get("func")
-        if not isinstance(function, dict) or _full_name(function) != _CHECK_ARRAY:
+        if not isinstance(function, dict) or _full_name(function) not in functions:
             yield f"functools.partial of {_full_name(function)}"
     if loader == "DictNode" and "bit_generator" in inner:
         name = inner["bit_generator"]
@@ -200,3 +236,10 @@ def estimators_in(module: object) -> frozenset[str]:
     return frozenset(
         f"{home}.{cls.__name__}" for cls in found if issubclass(cls, BaseEstimator) and cls.__module__ == home
     )
+
+
+def functions_in(module: object) -> frozenset[str]:
+    """Return the full names of the plain functions defined in this module itself, each ending in `()`."""
+    home = getattr(module, "__name__", "")
+    found = (item for item in vars(module).values() if isinstance(item, FunctionType))
+    return frozenset(f"{home}.{one.__qualname__}()" for one in found if one.__module__ == home)

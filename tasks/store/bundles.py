@@ -107,6 +107,7 @@ def _training(trained: Trained, evaluated: Evaluated) -> dict[str, Any]:  # Any:
             "anchored_rows",
             "rows_rule",
             "rows_note",
+            "set_aside",
             "half_life_days",
             "effective_rows",
             "window_rows",

@@ -23,7 +23,7 @@ from typing import Any
 
 from tasks.core.errors import RegistryError, WorkflowError
 from tasks.core.spec import ModelSpec
-from tasks.store.allowed import audit, estimators_in
+from tasks.store.allowed import audit, estimators_in, functions_in
 
 MAX_BYTES = 4 * 1024**3  # our choice: a forest beyond this would not serve anyway
 SHARED_BYTES = 256 * 1024**2  # our choice: about twenty boosted models, or one large forest
@@ -150,15 +150,16 @@ def trusted_in(path: str | Path) -> list[str]:
 
 
 def own_types(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the classes of this project's user that a model of this spec may hold, by exact name.
+    """Return what of this project's user a model of this spec may hold, by exact name; functions end in `()`.
 
-    They are the scikit-learn estimators defined in the module that `estimator.preprocess` names, and the
-    estimator's own class when it is not scikit-learn's. The spec must be the one of this place.
+    That is the scikit-learn estimators and the plain functions defined in the module that
+    `estimator.preprocess` names, and the estimator's own class when it is not scikit-learn's. The spec must
+    be the one of this place.
     """
     names: set[str] = set()
     if spec.estimator.preprocess:
         module = spec.estimator.preprocess.replace(":", ".").rpartition(".")[0]
-        names |= estimators_in(import_module(module))
+        names |= estimators_in(import_module(module)) | functions_in(import_module(module))
     class_path = spec.estimator.class_path.replace(":", ".")
     if not class_path.startswith("sklearn."):
         module, _, name = class_path.rpartition(".")
@@ -172,7 +173,8 @@ def _refuse_strangers(refused: tuple[str, ...], where: str) -> None:
         raise RegistryError(
             f"{where} holding {', '.join(refused[:4])}" + (f" (+{len(refused) - 4})" if refused[4:] else ""),
             "only types on the project's list",
-            "do not load it; if the class is your own, name its module in estimator.preprocess",
+            "do not load it; if a class or function is your own, define it in the very module that "
+            "estimator.preprocess names",
         )
 
 

@@ -24,7 +24,8 @@ PARTS = {
     "tasks.validate": ("tasks.sources",),  # a first contract is inferred from a sample of the source
     "tasks.score": ("tasks.scoring",),  # where answers go besides the log
     "tasks.labels": ("tasks.sources",),  # labels may have a source of their own
-    "tasks.cli": ("tasks.specfile",),  # the command line reads the file that holds the spec
+    # the command line reads the file that holds the spec, and says what nobody foresaw in one line
+    "tasks.cli": ("tasks.specfile", "tasks.foreign"),
     "tasks.replay.show": ("tasks.replay.stage",),  # what a replay prints of its stage
     "tasks.replay.story": ("tasks.replay.stage",),  # what a replay tells of its stage
     "tasks.launch": ("tasks.launching",),  # the ways in which a retraining starts elsewhere

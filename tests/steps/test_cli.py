@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from prefect import flow
 
-from tasks.cli import parser_for, run_flow
+from tasks.cli import _without_traceback, parser_for, run_flow
 from tasks.core.spec import ModelSpec
 from tests.make import spec_block
 
@@ -91,3 +92,38 @@ def test_an_extra_flag_does_its_own_thing_instead_of_running_the_flow(tmp_path: 
         == 0
     )
     assert called == [("churn", 3)]
+
+
+def test_an_error_nobody_foresaw_is_one_line_with_a_report_that_only_its_owner_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_STATE_DIR", str(tmp_path / "state"))
+    config = tmp_path / "prefect.yaml"
+    config.write_text(yaml.safe_dump({"definitions": {"models": {"churn": spec_block()}}}))
+
+    def broken(spec: ModelSpec, args: argparse.Namespace) -> None:
+        """Fail."""
+        raise KeyError("a value of some row")
+
+    given = ["--model", "churn", "--config", str(config), "--broken"]
+    assert run_flow(sample, given, broken=broken) == 3
+    said = capsys.readouterr().err.strip()
+    (report,) = (tmp_path / "state" / "reports").iterdir()
+    assert len(said.splitlines()) == 1 and report.stem in said and "KeyError" in said
+    assert "some row" not in said and "some row" in report.read_text()
+    assert report.stat().st_mode & 0o077 == 0
+
+
+def test_a_log_line_of_such_an_error_has_the_same_number_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_STATE_DIR", str(tmp_path / "state"))
+    err = ValueError("a value of some row")
+    kind = (ValueError, err, None)
+    texts = []
+    for _ in range(2):
+        record = logging.LogRecord("prefect.flow_runs", 40, "", 0, "failed: %s", ("some row",), kind)
+        assert _without_traceback(record) and record.exc_info is None
+        texts.append(record.getMessage())
+    (report,) = (tmp_path / "state" / "reports").iterdir()
+    assert texts[0] == texts[1] and report.stem in texts[0] and "some row" not in texts[0]

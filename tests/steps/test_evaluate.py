@@ -112,7 +112,7 @@ def test_a_champion_is_never_beaten_because_it_cannot_be_scored(room: Room) -> N
     champion = room.champion(wider, make_frame(500, seed=1).assign(visits=1.0))
     trained = room.train(LINEAR, make_frame(1000))
     found = room.evaluate(LINEAR, trained, champion)
-    assert found.decision.outcome == "refuse" and "cannot score these rows" in found.decision.reasons[0]
+    assert found.decision.outcome == "refuse" and "looks at 'visits'" in found.decision.reasons[0]
     gone = room.evaluate(LINEAR, trained, replace(champion, model_path=str(room.folder / "gone.skops")))
     assert gone.decision.outcome == "refuse" and "cannot be loaded" in gone.decision.reasons[0]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks.core.board.facts import Board, Line
-from tasks.core.evaluation.verdicts import SIMPLER
+from tasks.core.evaluation.verdicts import ALONE, SIMPLER
 from tasks.core.kpi.indicator import span
 from tasks.core.policy.partners import pair_text
 from tasks.core.records.drift_words import percent
@@ -106,8 +106,9 @@ def _champion(board: Board) -> Tile:
     if beside is not None:
         note = f"{more}; version {beside.partner} at half since {beside.at:%Y-%m-%d}, because "
         value, more = pair_text(serving.version, beside.partner), (note + beside.reason)[:300]
-    if SIMPLER in serving.reason:
-        return Tile(title, value, f"{more}; {SIMPLER}, see its gate", "warn", "#history")
+    for remark in (SIMPLER, ALONE):
+        if remark in serving.reason:
+            return Tile(title, value, f"{more}; {remark}, see its gate", "warn", "#history")
     return Tile(title, value, more, link="#history")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tasks.core.spec import ModelSpec
+from tasks.core.window import utc
 
 Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
@@ -158,3 +160,20 @@ def _hashes(values: pd.Series[Any]) -> Hashes:
     else:
         plain = values.astype(object).where(values.notna(), _NULL_TEXT).astype(str).to_numpy(dtype=object)
     return np.asarray(pd.util.hash_array(plain), dtype=np.uint64)
+
+
+def joined_text(parts: Iterable[object]) -> str:
+    """Return the key that a fetch makes of several columns, from the values of one row.
+
+    Example:
+        >>> joined_text([7.0, "ann"])
+        '7|ann'
+    """
+    texts = [_part_text(part) for part in parts]
+    return "|".join(text.rstrip(" ").replace("\\", "\\\\").replace("|", "\\|") for text in texts)
+
+
+def _part_text(part: object) -> str:
+    if isinstance(part, datetime):
+        return f"{utc(part):%Y-%m-%d %H:%M:%S.%f}Z"
+    return str(int(part)) if isinstance(part, float) and part.is_integer() else str(part)

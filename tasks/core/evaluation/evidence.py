@@ -64,7 +64,8 @@ class GateEvidence:
     `overlap` the number of compared rows whose key it was trained on. `slices` gives, by column, each row's
     group, and `groups` the same for fairness. `train_labels` are the labels the challenger has learnt from:
     values, or the share of each class. `clusters` are the rows' clusters (`clusters.cluster_codes`); None
-    takes the rows as independent. `trouble` says what went wrong before, such as a champion that cannot
+    takes the rows as independent. `notes` are facts to be told beside the reasons, which decide nothing.
+    `trouble` says what went wrong before, such as a champion that cannot
     score the rows; it refuses.
     """
 
@@ -87,3 +88,4 @@ class GateEvidence:
     overlap: int = 0
     trouble: str = ""
     clusters: NDArray[Any] | None = None
+    notes: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from tasks.core.evaluation.rule import (
     floor_of,
     notes_of,
     simpler_of,
+    unknown_classes,
     unproven,
     verdict_of,
     weighed,
@@ -89,6 +90,7 @@ def _judged(evidence: GateEvidence, gate: Gate) -> GateDecision:
     first, simpler = evidence.champion is None, simpler_of(baselines)
     doubts = (
         *unproven(evidence, gate, found),
+        *unknown_classes(evidence),
         *doubts_of(anchor, guards, evidence.metric, is_first=first),
     )
     outcome, reasons = verdict_of(evidence, gate, found, slices, baselines)
@@ -97,7 +99,7 @@ def _judged(evidence: GateEvidence, gate: Gate) -> GateDecision:
         outcome, reasons = weighed(reasons, doubts, anchor, gate, notes_of(guards, is_first=first))
     return GateDecision(
         outcome=outcome,
-        reasons=tuple(reasons),
+        reasons=(*reasons, *evidence.notes),
         challenger_score=found.mine.value,
         champion_score=NAN if first else found.theirs.value,
         difference=found.difference.value,

@@ -15,6 +15,8 @@ from tasks.core.evaluation.bootstrap import Interval
 from tasks.core.evaluation.intervals import realised_interval
 from tasks.core.evaluation.metrics import needs_probabilities
 from tasks.core.evaluation.scoring import Scored
+from tasks.core.evaluation.unknown import unknown_counts, unknown_words
+from tasks.core.policy.alerting import Look
 from tasks.core.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ class PerformanceVerdict:
 
     `outcome`: `drift` when the value lies below `limit` beyond chance, `warn` when it only lies below, `ok`
     when it does not, `undecided` when it cannot be told (then `reason` says why and numbers may be NaN).
-    `labels` is how far the label mix moved, where that was looked at; it changes no outcome.
+    `labels` is how far the label mix moved, where that was looked at; it changes no outcome. `unknown` says
+    which labels are of classes the champion never saw; empty where there are none.
     """
 
     outcome: Literal["ok", "warn", "drift", "undecided"]
@@ -46,6 +49,11 @@ class PerformanceVerdict:
     confidence: float = float("nan")
     direction: str = "lower is worse"
     labels: LabelShift | None = None
+    unknown: str = ""
+
+    def looks(self) -> tuple[Look, ...]:
+        """Return what this says of the incident `unknown classes`; nothing where no label is known."""
+        return (Look("unknown classes", "warning", bool(self.unknown), self.unknown),) if self.rows else ()
 
     def summary(self) -> dict[str, object]:
         """Return the verdict as JSON values: None where a number is not known."""
@@ -115,6 +123,7 @@ def judge(
         rows=count,
         metric=spec.metric,
         confidence=spec.performance.confidence,
+        unknown=_unknown(raw),
     )
 
 
@@ -164,6 +173,14 @@ def _readable(raw: Scored, spec: ModelSpec) -> tuple[Scored | None, str]:
         if gaps:
             return None, f"{gaps} of {count} predictions lack finite probabilities"
     return _of_known_classes(Scored(labels, said, table, raw.classes), spec)
+
+
+def _unknown(raw: Scored) -> str:
+    """Return which labels are of classes the champion never saw; empty where there are none."""
+    if not raw.classes or not len(raw.y_true):
+        return ""
+    counts = unknown_counts(_in_terms_of(raw.classes, raw.y_true), raw.classes)
+    return unknown_words(counts, len(raw.y_true), of="no row the champion learnt from") if counts else ""
 
 
 def _of_known_classes(rows: Scored, spec: ModelSpec) -> tuple[Scored | None, str]:

@@ -8,6 +8,9 @@ from tasks.core.evaluation.evidence import GateEvidence
 from tasks.core.evaluation.guards.anchor import anchor_words
 from tasks.core.evaluation.margins import margin_of, share_words
 from tasks.core.evaluation.paired.compare import Comparison
+from tasks.core.evaluation.regression_scoring import REGRESSION
+from tasks.core.evaluation.undefined import why_undefined
+from tasks.core.evaluation.unknown import unknown_counts, unknown_words
 from tasks.core.evaluation.verdicts import AnchorResult, BaselineResult, GuardResult, Outcome, SliceResult
 from tasks.core.spec_gate import Gate
 
@@ -30,8 +33,9 @@ def verdict_of(
 ) -> tuple[Outcome, list[str]]:
     """Return the outcome as far as the compared rows go, and why."""
     if not found.is_known:
-        why = "one class, too few of one, one cluster, or not a number"
-        return "refuse", [f"{evidence.metric} or its interval cannot be told on these rows ({why})"]
+        return "refuse", [
+            f"{evidence.metric} or its interval cannot be told on these rows ({_why(evidence)})"
+        ]
     flaws = _flaws(evidence, gate, found, slices, baselines)
     if evidence.champion is None:
         outcome, reason = _against_guess(gate, found)
@@ -42,6 +46,19 @@ def verdict_of(
     if outcome == "keep":
         return "keep", [reason, *flaws]
     return ("keep", flaws) if flaws else (outcome, [reason])
+
+
+def _why(evidence: GateEvidence) -> str:
+    """Return why there is no score to compare."""
+    scored = {"challenger": evidence.challenger.scored}
+    if evidence.champion is not None:
+        scored["champion"] = evidence.champion.scored
+    elif evidence.baseline is not None:
+        scored["guess without features"] = evidence.baseline
+    found = why_undefined(evidence.metric, scored)
+    if found and evidence.metric in REGRESSION:
+        found = f"{found}: choose another metric, or an estimator that stays within its range"
+    return found or "too few rows of a class, one cluster, or an interval that is no number"
 
 
 def _not_worse(gate: Gate, found: Comparison) -> tuple[Outcome, str]:
@@ -142,6 +159,15 @@ def unproven(evidence: GateEvidence, gate: Gate, found: Comparison) -> tuple[str
     if evidence.champion is not None or not found.is_known or found.p_better >= gate.confidence:
         return ()
     return (f"not shown to be better than {_GUESS} at {gate.confidence:.0%}; {_needed(found)}",)
+
+
+def unknown_classes(evidence: GateEvidence) -> tuple[str, ...]:
+    """Return what speaks of labels among the rows that are classes the challenger can never answer."""
+    scored = evidence.challenger.scored
+    if not scored.classes:
+        return ()
+    counts = unknown_counts(scored.y_true, scored.classes)
+    return (unknown_words(counts, len(scored.y_true)),) if counts else ()
 
 
 def _is_shift(guard: GuardResult) -> bool:

@@ -13,6 +13,9 @@ NAN = float("nan")
 SIMPLER = "a simpler model is better"
 """How a reason begins that names a baseline which is shown to be better; boards look for it."""
 
+ALONE = "one feature alone gives nearly the whole score"
+"""How a note on a likely leak begins; boards look for it."""
+
 
 @dataclass(frozen=True)
 class SliceResult:

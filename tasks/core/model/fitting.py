@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from tasks.core.errors import TrainingError
+from tasks.core.evaluation.unknown import unknown_counts
 from tasks.core.model.columns import number_column
 from tasks.core.model.labels import labels_of
 from tasks.core.model.pipeline import build_pipeline
@@ -62,13 +63,74 @@ def fit_scratch(
         update={"estimator": spec.estimator.model_copy(update={"params": params, "search": {}})}
     )
     try:
-        model = build_pipeline(final, threads=threads)
-        quietly(fit_weighted, model, rows[spec.features.all], labels_of(rows, spec), weights)
+        model = _fitted(final, rows, weights, threads)
     except (ValueError, TypeError, MemoryError, FloatingPointError) as err:
         raise refused_by_estimator(spec, err) from err
     if "n_jobs" in model[-1].get_params(deep=False) and "n_jobs" not in params:
         model[-1].set_params(n_jobs=None)  # threads of training: where it serves, one is the faster
     return model
+
+
+def left_out(spec: ModelSpec, rows: pd.DataFrame, model: Any) -> str:  # Any: a fitted pipeline
+    """Return what was set aside of these rows so that the model could be fitted; empty: nothing was.
+
+    Where early stopping was set aside instead, that is said.
+    """
+    if spec.task != "classification" or not hasattr(model, "classes_"):
+        return ""
+    counts = unknown_counts(labels_of(rows, spec), model.classes_.tolist())
+    if counts:
+        names = ", ".join(f"{name[:40]!r}" for name in counts)[:200]
+        return f"{sum(counts.values())} rows of classes too rare to be split were left out: {names}"
+    estimator = model[-1] if isinstance(model, Pipeline) else model
+    if getattr(estimator, "early_stopping", None) is False and _rare(labels_of(rows, spec)):
+        asked = spec.estimator.params.get("early_stopping", "auto")
+        return "" if asked is False else "early stopping was set aside: one of two classes has a single row"
+    return ""
+
+
+def _fitted(
+    spec: ModelSpec, rows: pd.DataFrame, weights: NDArray[np.float64] | None, threads: int
+) -> Pipeline:
+    """Return the pipeline fitted on the rows, or on those whose classes are frequent enough to be split.
+
+    Early stopping, calibration and stacking split the rows by class, and refuse a class with fewer rows than
+    parts. Those rows are left out; where only one class would remain, early stopping is set aside.
+    """
+    labels = labels_of(rows, spec)
+    try:
+        model = build_pipeline(spec, threads=threads)
+        return quietly(fit_weighted, model, rows[spec.features.all], labels, weights)
+    except ValueError as err:
+        rare = _rare(labels, _parts_in(err)) if spec.task == "classification" else []
+        if not rare:
+            raise
+    keep = ~pd.Series(labels).isin(rare).to_numpy()
+    model = build_pipeline(spec, threads=threads)
+    if len(np.unique(labels[keep])) < 2:
+        if "early_stopping" not in model[-1].get_params(deep=False):
+            raise _cannot(
+                spec,
+                f"{int((~keep).sum())} rows of the rarer class among {len(rows)}",
+                "a few rows of each of two classes",
+                f"look at column {spec.label.column!r}, or lengthen window.training",
+            )
+        model[-1].set_params(early_stopping=False)
+        return quietly(fit_weighted, model, rows[spec.features.all], labels, weights)
+    some = None if weights is None else weights[keep]
+    return quietly(fit_weighted, model, rows.loc[keep, spec.features.all], labels[keep], some)
+
+
+def _parts_in(err: ValueError) -> int:
+    """Return into how many parts rows of a class were to be split, as scikit-learn's complaint has it."""
+    found = re.search(r"n_splits=(\d+)|Requesting (\d+)-fold", str(err))
+    return int(found.group(1) or found.group(2)) if found else 2
+
+
+def _rare(labels: NDArray[Any], fewest: int = 2) -> list[Any]:
+    """Return the classes with fewer rows than that."""
+    names, counts = np.unique(labels, return_counts=True)
+    return [name for name, count in zip(names.tolist(), counts, strict=True) if count < fewest]
 
 
 def new_to(spec: ModelSpec, rows: pd.DataFrame, since: datetime | None) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from tasks.core.errors import SpecError
 from tasks.core.importing import load_object
 from tasks.core.model.columns import column_words, number_column, text_column
+from tasks.core.model.nested import parts_made
 from tasks.core.spec import ModelSpec
 
 NATIVE_LEVELS = 255  # what the histograms of HistGradientBoosting can tell apart; rarer ones are pooled
@@ -85,7 +86,7 @@ def _estimator_class(spec: ModelSpec) -> type[Any]:
 
 
 def _estimator(spec: ModelSpec, kind: type[Any], extra: dict[str, Any]) -> Any:  # Any: an estimator
-    accepted = set(inspect.signature(kind).parameters)
+    accepted = _accepted(kind)
     unknown = sorted({*spec.estimator.params, *spec.estimator.search} - accepted)
     if unknown:
         known = ", ".join(sorted(accepted))[:200]
@@ -93,13 +94,28 @@ def _estimator(spec: ModelSpec, kind: type[Any], extra: dict[str, Any]) -> Any: 
             f"estimator.params {unknown} for {kind.__name__}", f"some of {known}", model=spec.name
         )
     own = {name: value for name, value in extra.items() if name in accepted}
-    made = kind(**{**own, **spec.estimator.params})
+    try:
+        made = kind(**{**own, **parts_made(spec.estimator.params, seed=spec.estimator.seed)})
+    except TypeError as err:
+        raise SpecError(
+            f"estimator.params that {kind.__name__} refuses ({str(err)[:150]})",
+            "arguments it takes",
+            model=spec.name,
+        ) from err
     fits = is_classifier(made) if spec.task == "classification" else is_regressor(made)
     if not fits:
         raise SpecError(
             f"task {spec.task} with {kind.__name__}", f"an estimator for {spec.task}", model=spec.name
         )
     return made
+
+
+def _accepted(kind: type[Any]) -> set[str]:
+    """Return the names of the parameters; those hidden behind **kwargs are known to `get_params`."""
+    signature = inspect.signature(kind).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in signature.values()):
+        return {*signature, *kind().get_params(deep=False)} - {"kwargs"}
+    return set(signature)
 
 
 def _columns(spec: ModelSpec, kind: type[Any], is_native: bool) -> Any:  # Any: a transformer
