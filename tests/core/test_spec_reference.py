@@ -27,4 +27,4 @@ def test_a_row_says_what_may_stand_in_the_field() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+)$", spec_reference(), re.M))
     assert rows["price"].startswith("number > 0 ≤ 100 | `0.4` |")
     assert rows["max_age"].startswith("duration (`12h`, `7d`, `4w`) or `never` |  |")
-    assert rows["timestamp"].startswith("text | **required** |")
+    assert rows["name"].startswith("text | **required** |")

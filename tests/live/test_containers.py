@@ -102,6 +102,7 @@ def test_a_service_starts_as_compose_says_and_lets_in_only_whom_it_should(name: 
         port = str(free.getsockname()[1])
     usual = {"mlflow": "5000", "prefect": "4200"}[name]
     (tmp_path / "auth").write_text("me:you\n")
+    (tmp_path / "volume" / "prefect").mkdir(parents=True)  # where its SQLite stands in for Postgres
     given = {"MLFLOW_ARTIFACTS": str(tmp_path / "files")}
     command = [filled(part, given).replace(usual, port).replace("0.0.0.0", "127.0.0.1") for part in SERVICES[name]["command"]]  # fmt: skip # noqa: E501, S104
     own = {

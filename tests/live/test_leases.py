@@ -23,7 +23,7 @@ def limit_and_lease(live: Live) -> str:
         mode="concurrency",
         lease_duration=300,
     )
-    return str(taken["id"])
+    return str(taken["lease_id"])
 
 
 def renewed(live: Live, lease: str) -> int:
@@ -32,7 +32,7 @@ def renewed(live: Live, lease: str) -> int:
     return httpx.post(address, json={"lease_duration": 300}, trust_env=False).status_code
 
 
-@pytest.mark.parametrize("as_make_up", [True, False])
+@pytest.mark.parametrize("as_make_up", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_lease_outlives_the_server_as_make_up_starts_it(tmp_path: Path, as_make_up: bool) -> None:
     shared = {"EVERGREEN_MLFLOW": "http://127.0.0.1:5000", "EVERGREEN_STATE_DIR": str(tmp_path)}
     table = services({"server": 4200, "worker": 4210}, shared | {"PREFECT_API_URL": ""})
