@@ -134,7 +134,7 @@ def test_two_decisions_on_two_models_become_two_champions(live: Live, here: Sett
             "decision_id": decision.id,
             "reason": "event",
         }
-        assert run["name"] == f"{model}: retrain (event)"
+        assert run["name"].removesuffix(" · Promoted") == f"{model}: retrain (event)"  # it follows the end
         assert outcomes(here, model) == [(decision.id, "promoted", 1)]
         (row,) = ledger.history(open_store(here), model)
         assert AS_OF <= row.at < AS_OF + timedelta(minutes=10)  # in the decision's time, not by the clock

@@ -75,6 +75,7 @@ def test_every_script_of_the_readme_explains_itself(script: str) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.timeout(1200)  # fifteen commands and an app, each a process of its own
 def test_the_flows_run_one_after_the_other_as_the_readme_says(desk: Path, prefect_api: None) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("EVERGREEN_")}
     env |= {"PREFECT_API_URL": PREFECT_API_URL.value(), "EVERGREEN_THREADS": "1", "HOME": str(desk / "home")}
