@@ -11,7 +11,7 @@ from bench.gate import COVERED, TIMED, coverage, main, promoted
 REPETITIONS = 2000
 
 
-@pytest.mark.parametrize("rows", [100, 300])
+@pytest.mark.parametrize("rows", [100, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("metric", COVERED)
 def test_intervals_cover_the_truth_as_often_as_they_say(metric: str, rows: int) -> None:
     shares = coverage(metric, rows, REPETITIONS, resamples=150, truth_rows=1_000_000)

@@ -265,10 +265,13 @@ def test_how_long_an_event_takes_to_a_running_retraining(live: Live) -> None:
         sys.stdout.write(f"\n{name}: {low:.1f} / {middle:.1f} / {high:.1f} s (least, median, most)")
 
 
-def test_a_thousand_events_of_one_decision_are_one_retraining(live: Live, here: Settings) -> None:
+@pytest.mark.parametrize("events", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_any_number_of_events_of_one_decision_are_one_retraining(
+    live: Live, here: Settings, events: int
+) -> None:
     """Also where the server, busy with them, fails to start the run: then a monitor makes it good."""
     decision = decided(here, "gamma")
-    ids = [str(uuid4()) for _ in range(1000)] + [str(event_id("gamma", decision.id))] * 10
+    ids = [str(uuid4()) for _ in range(events)] + [str(event_id("gamma", decision.id))] * 10
     began = datetime.now(UTC)
     for start in range(0, len(ids), 101):
         batch = [event("gamma", decision.id, one) for one in ids[start : start + 101]]
@@ -278,7 +281,7 @@ def test_a_thousand_events_of_one_decision_are_one_retraining(live: Live, here: 
         )
     took = (datetime.now(UTC) - began).total_seconds()
     (acted, *more) = live.wait(lambda: actions(live, "retrain gamma"), 400, "what the trigger did")
-    sys.stdout.write(f"\n1,010 events sent in {took:.1f} s; {acted['event']}: {acted['payload']}")
+    sys.stdout.write(f"\n{len(ids)} events sent in {took:.1f} s; {acted['event']}: {acted['payload']}")
 
     spec, place = spec_of(live, "gamma"), here.model_copy(update={"launch": "deployment"})
     relaunch_unanswered.fn(spec, settings=place)

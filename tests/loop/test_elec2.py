@@ -25,6 +25,7 @@ def spec() -> ModelSpec:
     return load_spec("elec2", ROOT / "examples" / "elec2.yaml", overrides={"source.url": str(DATA)})
 
 
+@pytest.mark.slow  # test_same_decisions.py holds fewer weeks against the backtest
 def test_26_real_weeks_through_the_real_flows_hold_more_than_the_first_model(
     spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
