@@ -76,7 +76,7 @@ def labels_record(
 
     A label that was known already is not written again, a different one is appended as a correction; rows
     without a label are left out. A window recorded again with an older `known_at` corrects what was known
-    then, not what was learned since.
+    then, not what was learned since; that a label was confirmed in between is not kept.
 
     Args:
         engine: the store.

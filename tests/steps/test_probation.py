@@ -559,6 +559,9 @@ class Bad:
     value = 0.5
     labels = None
 
+    def looks(self) -> tuple[()]:
+        return ()
+
     def summary(self) -> dict[str, Any]:
         return {"reason": "fell"}
 

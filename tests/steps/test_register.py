@@ -648,7 +648,7 @@ def test_a_users_own_transformer_is_served_once_the_ledger_vouches_for_its_versi
     )
     model = build_pipeline(spec).fit(made.frame, made.frame["spend"])
     also = own_types(spec)
-    assert also == ("own_features.Filled",)
+    assert also == ("own_features.Filled", "own_features.build()")
     save_model(model, tmp_path / MODEL, also=also)
     trained = replace(made.trained, model_path=str(tmp_path / MODEL))
     version = a_version(made, place, spec=spec, trained=trained)

@@ -14,6 +14,7 @@ from tasks.core.dataset import Dataset
 from tasks.core.errors import PromotionRefused, RegistryError, SpecError
 from tasks.core.model.bundle import digest_of
 from tasks.renewal import renew_anchor, renewed
+from tasks.run_state import sentence_of
 from tasks.settings import Settings
 from tasks.store import anchors
 from tasks.store.engine import open_store
@@ -38,7 +39,7 @@ def test_the_champions_unseen_rows_become_the_trusted_ones_on_record(made: Made,
     assert set(rows["event_id"]) <= set(made.frame["event_id"])
     (row,) = anchors.history(open_store(place), "churn")
     assert (row.actor, row.reason, row.version) == ("ann", "the world has changed", 1)
-    assert renewed(SPEC_, made_now).message == "churn: 40 rows that version 1 has not learnt from"
+    assert sentence_of(renewed(SPEC_, made_now)) == "churn: 40 rows that version 1 has not learnt from"
 
 
 def test_a_second_renewal_keeps_the_first_and_the_newest_counts(made: Made, place: Settings) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 from sqlalchemy.engine import Engine
@@ -206,6 +206,11 @@ def _arrival(draw: st.DrawFn) -> tuple[int, Label]:
     return day, Label(key, draw(st.integers(0, 2)), known, identity, event)
 
 
+def _at(day: int, label: int) -> tuple[int, Label]:
+    return 0, Label("a", label, T0 + (8 + day) * DAY)
+
+
+@example([_at(0, 1), _at(1, 1), _at(0, 0)])  # confirmed, then what was first known is corrected
 @given(st.lists(_arrival(), min_size=1, max_size=14))
 @effort(max_examples=25, deadline=None)
 def test_matured_and_counts_agree_with_a_plain_reading(
@@ -214,8 +219,16 @@ def test_matured_and_counts_agree_with_a_plain_reading(
     model = uuid4().hex
     events = [0, 1, 0, 1]
     served(one_store, "aabb", events, model=model)
-    for _, label in arrivals:
+    kept = list[tuple[int, Label]]()  # what was known already when it came is not kept
+    for place, (_, label) in enumerate(arrivals):
         tell(one_store, label, model=model)
+        before = [
+            (one.known_at, number, one.label)
+            for number, one in kept
+            if one.target == label.target and one.known_at <= label.known_at
+        ]
+        if not before or max(before)[-1] != label.label:
+            kept.append((place, label))
     for day in range(5):
         as_of = T0 + (8 + day) * DAY
         expected = {}
@@ -227,7 +240,7 @@ def test_matured_and_counts_agree_with_a_plain_reading(
                     place,
                     one.label,
                 )
-                for place, (_, one) in enumerate(arrivals)
+                for place, one in kept
                 if one.row_key == key
                 and one.prediction_id in (None, f"p{number}")
                 and one.event_time in (None, T0 + event * DAY)
