@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
-from pydantic import ValidationError
-
 if __name__ == "__main__":  # run as a file: imports start at the repository, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
@@ -38,7 +36,7 @@ from deployments.local.services import USUAL_PORTS, services
 from deployments.local.shown import hint, table
 from deployments.local.supervise import CannotStart, PortTaken, Stopped, Supervisor, listen, say
 from deployments.local.turn import my_turn
-from tasks.core.errors import SpecError, StoreError, WorkflowError
+from tasks.core.errors import StoreError, WorkflowError
 
 STARTED, FAILED, REFUSED, NOTHING_RUNS, INTERRUPTED = 0, 1, 2, 3, 130
 UP_ALREADY = "found everything up already; to do: `make status` shows it, `make down` ends it\n"
@@ -58,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, words: Sequence[str]) -> int:
-    place = _checked_place()
+    place = this_place()
     if args.command == "up":
         missing = [name for name in args.file if not Path(name).is_file()]
         if missing and not args.no_deploy:
@@ -251,21 +249,6 @@ def _deploy(supervisor: Supervisor, args: argparse.Namespace) -> None:
     record.ready = True
     write_record(supervisor.place, record)
     say(f"up\n\n{table(record)}\n{hint(supervisor.place, record)}\n\nCtrl-C ends everything.")
-
-
-def _checked_place() -> Place:
-    """Return the place of the working directory.
-
-    Raises:
-        SpecError: naming the setting that cannot be right; its value may be a secret and is not shown.
-    """
-    try:
-        return this_place()
-    except ValidationError as err:
-        first = err.errors(include_input=False, include_url=False)[0]
-        name = f"EVERGREEN_{'_'.join(map(str, first['loc'])).upper()}"
-        expected = str(first["msg"]).removeprefix("Input should be ")
-        raise SpecError(f"a wrong {name}", expected, "correct or unset it") from err
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,7 +22,6 @@ from tasks.attempt import (
 from tasks.cli import run_flow
 from tasks.core.errors import PromotionRefused, WorkflowError
 from tasks.core.form import ABOUT_MODEL, AsOf, DecisionId, DryRun, Force, Reason
-from tasks.core.policy.alerting import Look
 from tasks.core.policy.approval import approval_cause
 from tasks.core.results import Trained
 from tasks.core.spec import ModelSpec
@@ -146,9 +145,7 @@ def carry_out(spec: ModelSpec, attempt: Attempt, *, dry_run: bool, force: bool) 
     publish_comparison(spec, evaluated, trained.train_window)
     if dry_run:
         return end(spec, attempt, "dry run", evaluated.decision.sentence(), dry_run=True)
-    signal(
-        spec, [Look("leak", "info", bool(evaluated.leak), evaluated.leak)], look=attempt.id, as_of=attempt.at
-    )
+    signal(spec, evaluated.looks(), look=attempt.id, as_of=attempt.at)
 
     window = Window.ending(trained.train_window.end, spec.window.training)
     reference = profile_reference(spec, trained, rows_path=rows.path, since=window.start)

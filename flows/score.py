@@ -53,7 +53,8 @@ def score(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None) -> State[Any]:
         incumbent.version,
         served_at=moment,
         partner=incumbent.partner,
-        partner_trouble="; ".join(filter(None, (incumbent.partner_trouble, change))),
+        partner_trouble=incumbent.partner_trouble,
+        note=change,
     ).state()
 
 

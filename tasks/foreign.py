@@ -6,41 +6,34 @@ import traceback
 import uuid
 from pathlib import Path
 
+from tasks.core.errors import WorkflowError
 from tasks.settings import Settings
 
-_NUMBER = "_evergreen_report"
-
-
-def report_of(err: BaseException, *, settings: Settings | None = None) -> str:
-    """Return the number of the report on this error; the first call writes it, with the traceback.
-
-    The error's own text may quote a row, so the file can be read by its owner only, and no text of it goes
-    anywhere else.
-    """
-    known = getattr(err, _NUMBER, None)
-    if known:
-        return str(known)
-    number = uuid.uuid4().hex[:8]
-    try:
-        setattr(err, _NUMBER, number)
-        path = _path(number, settings)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text("".join(traceback.format_exception(err)), encoding="utf-8")
-    except (OSError, AttributeError):  # a full disk: the line with kind and place is still told
-        pass
-    return number
+_REPORTED = "_evergreen_report"  # attribute of an error whose report is written
 
 
 def in_one_line(err: BaseException, *, settings: Settings | None = None) -> str:
-    """Return kind and place of an unforeseen error, and where its report lies."""
-    number = report_of(err, settings=settings)
+    """Return kind and place of an unforeseen error, and where its report lies; the first call writes it.
+
+    The error's own text may quote a row, so the report can be read by its owner only, and no text of it goes
+    anywhere else. Where it cannot be written the line says so: this never raises.
+    """
+    report = getattr(err, _REPORTED, None) or _write(err, settings)
     frames = traceback.extract_tb(err.__traceback__)
     place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
-    where = _path(number, settings)
-    told = f"its report lies in {where}" if where.exists() else "its report could not be written"
-    return f"{type(err).__name__}{place}, which nobody foresaw: report {number}; {told}; please pass it on"
+    return f"{type(err).__name__}{place}, which nobody foresaw: {report}; please pass it on"
 
 
-def _path(number: str, settings: Settings | None) -> Path:
-    return (settings or Settings()).root / "reports" / f"{number}.txt"
+def _write(err: BaseException, settings: Settings | None) -> str:
+    """Return where the report with the traceback lies, or that it could not be written."""
+    number = uuid.uuid4().hex[:8]
+    try:
+        path = (settings or Settings()).root / "reports" / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text("".join(traceback.format_exception(err)), encoding="utf-8")
+        report = f"report {number} lies in {path}"
+    except (OSError, WorkflowError) as fault:  # a full disk, or a place whose settings are wrong
+        report = f"report {number} could not be written ({type(fault).__name__})"
+    err.__dict__[_REPORTED] = report
+    return report

@@ -38,8 +38,8 @@ class ScoredWindow:
 
     `partner` had half the vote; `partner_trouble` says why it had not, or not for all rows, although the
     ledger names it. `dataset` holds the rows as they were fetched, `left_out` of them broke the contract and
-    were not scored, `into` is where the answers were written besides the prediction log, and `why` tells when
-    nothing was scored.
+    were not scored, `into` is where the answers were written besides the prediction log, `why` tells when
+    nothing was scored, and `note` what else to know, such as a changed model block.
     """
 
     rows: int
@@ -51,6 +51,7 @@ class ScoredWindow:
     why: str = ""
     partner: int | None = None
     partner_trouble: str = ""
+    note: str = ""
 
     def state(self) -> State[Any]:
         """Return a completed state that says what happened."""
@@ -60,7 +61,7 @@ class ScoredWindow:
         message = f"{self.rows} rows of {self.dataset.window} by {by}, {self.new} of them new"
         message += f", {self.left_out} left out: they break the contract" if self.left_out else ""
         message += f"; written to {self.into}" if self.into else ""
-        message += f"; {self.partner_trouble}" if self.partner_trouble else ""
+        message = "; ".join(filter(None, (message, self.partner_trouble, self.note)))
         return completed("Scored", message, self)
 
 
@@ -81,12 +82,14 @@ def score_window(
     served_at: datetime,
     partner: PartnerInfo | None = None,
     partner_trouble: str = "",
+    note: str = "",
     settings: Settings | None = None,
 ) -> ScoredWindow:
     """Return how many rows were scored; each is logged once under its row key, however often this runs.
 
     With a `partner` the answer is the mean of both versions; where that one fails the champion answers alone,
     the log says so row by row, and `partner_trouble` why (given: why there is no partner to begin with).
+    `note` is said with the result and changes nothing.
 
     `scoring.batch_rows` rows are in memory at once. Rows that break the contract are left out. A row that was
     scored before keeps its first answer, in the log and in what `scoring.into` names. Inputs are kept, the
@@ -123,6 +126,7 @@ def score_window(
         rows, version, dataset, new, left_out, output.where,
         partner=answers.partner.version if answers.partner else None,
         partner_trouble=answers.trouble or partner_trouble,
+        note=note,
     )  # fmt: skip
 
 

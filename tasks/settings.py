@@ -8,10 +8,12 @@ import secrets
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.core.errors import SpecError, StoreError
 
 _PROCESS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
@@ -72,6 +74,14 @@ def _warn_of(threads: int, granted: int) -> None:
     )
 
 
+def _wrong_setting(err: ValidationError) -> SpecError:
+    first = err.errors(include_input=False, include_url=False)[0]
+    name = f"EVERGREEN_{'_'.join(map(str, first['loc'])).upper()}"
+    return SpecError(
+        f"a wrong {name}", str(first["msg"]).removeprefix("Input should be "), "correct or unset it"
+    )
+
+
 class Settings(BaseSettings):
     """Everything about this place; read when it is made, never at import.
 
@@ -79,6 +89,17 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(env_prefix="EVERGREEN_", frozen=True)
+
+    def __init__(self, **given: Any) -> None:  # Any: values of the fields below
+        """Read the environment; `given` replaces it.
+
+        Raises:
+            SpecError: naming the setting that cannot be right; its value may be a secret and is not shown.
+        """
+        try:
+            super().__init__(**given)
+        except ValidationError as err:
+            raise _wrong_setting(err) from None
 
     state_dir: Path = Field(Path(".evergreen"), description="Folder of all local state.")
     store: SecretStr | None = Field(
@@ -134,7 +155,14 @@ class Settings(BaseSettings):
     def root(self) -> Path:
         """The state folder, absolute and existing."""
         root = self.state_dir.expanduser().resolve()
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as err:
+            raise StoreError(
+                f"the state folder {root} closed ({type(err).__name__})",
+                "a folder that this user may make and write",
+                "correct EVERGREEN_STATE_DIR, or the rights of its folder",
+            ) from err
         return root
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.core.evaluation.verdicts import GateDecision
 from tasks.core.model.bundle import ChampionRef
+from tasks.core.policy.alerting import Look
 from tasks.core.window import Window
 
 
@@ -124,3 +125,7 @@ class Evaluated:
     anchor_score: float | None = None
     anchor_sha256: str = ""
     leak: str = ""
+
+    def looks(self) -> tuple[Look, ...]:
+        """Return what this says of the incident `leak`."""
+        return (Look("leak", "info", bool(self.leak), self.leak),)

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from prefect.exceptions import PrefectException
 
 from tasks.core.errors import FetchError, WorkflowError
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
-from tasks.sources.keyed import Keyed
+from tasks.sources.keyed import keyed
 from tasks.sources.secrets import filled_parameters, filled_url
 from tasks.sources.where import Where
 
@@ -63,7 +62,7 @@ def opened(spec: ModelSpec, settings: Settings) -> Iterator[Source]:
     """
     try:
         with closing(_source(spec, settings)) as source:
-            yield Keyed(source, spec) if spec.key_parts else source
+            yield keyed(source, spec)
     except (WorkflowError, PrefectException, TimeoutError):
         raise
     except Exception as err:
@@ -89,16 +88,3 @@ def _source(spec: ModelSpec, settings: Settings) -> Source:
     from tasks.sources.files import FileSource
 
     return FileSource(spec, url, settings)
-
-
-def count_streamed(source: Source, where: Where, column: str, *, distinct: bool) -> int:
-    """Return how many rows match, or how many different values `column` has in them, by reading them."""
-    rows = 0
-    seen: list[pa.Array] = []
-    for batch in source.batches([column], where):
-        rows += batch.num_rows
-        if distinct:
-            seen.append(pc.unique(pc.drop_null(batch.column(0)).cast(pa.string())))
-    if not distinct:
-        return rows
-    return len(pc.unique(pa.chunked_array(seen, pa.string()))) if seen else 0

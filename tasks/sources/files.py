@@ -17,12 +17,12 @@ import pyarrow.fs as pafs
 from tasks.core.errors import FetchError, SourceUnavailable
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
-from tasks.sources import count_streamed
 from tasks.sources.csv_file import CsvFile
 from tasks.sources.listing import Listing, absent, format_of, list_files, partitions_of
 from tasks.sources.shape import Tally, first_key, needed, require_identity, shaped
 from tasks.sources.times import DATE_LIKE, kind_of, pushed
 from tasks.sources.where import Where
+from tasks.sources.wrapped import count_streamed
 from tasks.store.s3 import filesystem
 
 BATCH_ROWS = 50_000

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -12,9 +11,8 @@ import pyarrow.compute as pc
 
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_source import NO_KEY
-from tasks.sources.shape import NAMES, source_names
 from tasks.sources.spelling import key_texts
-from tasks.sources.where import Where
+from tasks.sources.wrapped import Wrapped
 
 if TYPE_CHECKING:
     from tasks.sources import Source
@@ -61,7 +59,7 @@ def _escaped(texts: pa.Array) -> pa.Array:
     return pc.replace_substring(pc.replace_substring(texts, "\\", "\\\\"), _BETWEEN, f"\\{_BETWEEN}")
 
 
-class Keyed:
+class Keyed(Wrapped):
     """A source whose rows get a key made of columns they have.
 
     Rows without a key of their own are known by a digest of time, group and features: rows alike in all of
@@ -69,53 +67,26 @@ class Keyed:
     """
 
     def __init__(self, rows: Source, spec: ModelSpec):
-        self._rows, self._name, self._parts = rows, spec.source.key, spec.key_parts
-        self._is_digest = spec.source.identity == NO_KEY
+        super().__init__(rows, spec.source.key)
+        self._parts, self._is_digest = spec.key_parts, spec.source.identity == NO_KEY
         self.incremental = rows.incremental
-        # A column of this very name is the key that people have always meant.
-        self._is_made = not (self._is_digest and self._name in rows.schema())
 
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        """See `Source`."""
-        return self._rows.skipped
+    def needs(self) -> Sequence[str]:
+        """Return the columns that make the key."""
+        return self._parts
 
-    @property
-    def dialect(self) -> Mapping[str, object]:
-        """See `Source`."""
-        return self._rows.dialect
+    def added(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the batch with the key of each row."""
+        there = [batch.column(name) for name in self._parts if name in batch.schema.names]
+        return batch.append_column(self._column, row_digest(there) if self._is_digest else joined_key(there))
 
-    def schema(self) -> list[str]:
-        """See `Source`."""
-        return list(dict.fromkeys([*self._rows.schema(), *([self._name] if self._is_made else [])]))
 
-    def batches(self, columns: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
-        """See `Source`."""
-        if not self._is_made or self._name not in columns:
-            yield from self._rows.batches(columns, where)
-            return
-        wanted = list(dict.fromkeys([*(name for name in columns if name != self._name), *self._parts]))
-        for batch in self._rows.batches(wanted, where):
-            there = [batch.column(name) for name in self._parts if name in batch.schema.names]
-            made = row_digest(there) if self._is_digest else joined_key(there)
-            whole = batch.append_column(self._name, made)
-            names = list(dict.fromkeys([*source_names(batch.schema), self._name]))
-            chosen = whole.select([name for name in columns if name in whole.schema.names])
-            yield chosen.replace_schema_metadata(
-                {**(batch.schema.metadata or {}), NAMES: json.dumps(names).encode()}
-            )
+def keyed(rows: Source, spec: ModelSpec) -> Source:
+    """Return the rows with the key that the block makes of several columns, or as they are.
 
-    def count(self, where: Where, distinct: str | None = None) -> int:
-        """See `Source`."""
-        if not self._is_made or distinct != self._name:
-            return self._rows.count(where, distinct)
-        seen = [pc.unique(batch.column(0)) for batch in self.batches([self._name], where)]
-        return len(pc.unique(pc.drop_null(pa.chunked_array(seen, pa.string())))) if seen else 0
-
-    def checksum(self, where: Where) -> str | None:
-        """See `Source`."""
-        return self._rows.checksum(where)
-
-    def close(self) -> None:
-        """See `Source`."""
-        self._rows.close()
+    A column named like the word for "no key" is the key that people have always meant by that name.
+    """
+    if not spec.key_parts:
+        return rows
+    is_digest = spec.source.identity == NO_KEY
+    return rows if is_digest and spec.source.key in rows.schema() else Keyed(rows, spec)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import pandas as pd
@@ -14,10 +13,10 @@ from tasks.core.errors import ContractError
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_label import LabelSource
 from tasks.settings import Settings
-from tasks.sources import Source, count_streamed, opened
-from tasks.sources.shape import NAMES, source_names
+from tasks.sources import Source, opened
 from tasks.sources.spelling import key_texts, roles_of, unite
 from tasks.sources.where import Clause, Where, between, just_after
+from tasks.sources.wrapped import Wrapped
 
 
 def as_source(spec: ModelSpec, where: LabelSource) -> ModelSpec:
@@ -124,64 +123,30 @@ def newest_labels(
     return pa.table({"row_key": pa.array(last["key"], pa.string()), "label": chosen})
 
 
-class WithLabels:
+class WithLabels(Wrapped):
     """A source of rows beside each of which its label stands; rows without a known label are left out.
 
     Nothing is kept from one fetch to the next, because labels of old rows come and are corrected without the
     rows being written again.
     """
 
-    incremental = False
-
     def __init__(self, rows: Source, labels: pa.Table, spec: ModelSpec):
-        self._rows, self._spec = rows, spec
+        super().__init__(rows, spec.label.column)
+        self._key = spec.source.key
         self._keys = labels.column("row_key").combine_chunks()
         self._labels = labels.column("label").combine_chunks()
-        self.unlabelled = 0
 
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        """See `Source`."""
-        return self._rows.skipped
+    def needs(self) -> Sequence[str]:
+        """Return the key, which leads to the label."""
+        return (self._key,)
 
-    @property
-    def dialect(self) -> Mapping[str, object]:
-        """See `Source`."""
-        return self._rows.dialect
-
-    def schema(self) -> list[str]:
-        """See `Source`."""
-        return list(dict.fromkeys([*self._rows.schema(), self._spec.label.column]))
-
-    def batches(self, columns: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
-        """See `Source`."""
-        label, key = self._spec.label.column, self._spec.source.key
-        if label not in columns:
-            yield from self._rows.batches(columns, where)
-            return
-        wanted = list(dict.fromkeys([*(name for name in columns if name != label), key]))
-        for batch in self._rows.batches(wanted, where):
-            places = pc.index_in(key_texts(batch.column(key)), self._keys)
-            known = pc.is_valid(places)
-            self.unlabelled += batch.num_rows - (pc.sum(known).as_py() or 0)
-            kept = batch.filter(known).append_column(label, self._labels.take(places.filter(known)))
-            names = list(dict.fromkeys([*source_names(batch.schema), label]))
-            chosen = kept.select([name for name in columns if name in kept.schema.names])
-            yield chosen.replace_schema_metadata(
-                {**(batch.schema.metadata or {}), NAMES: json.dumps(names).encode()}
-            )
-
-    def count(self, where: Where, distinct: str | None = None) -> int:
-        """See `Source`."""
-        if distinct == self._spec.label.column:
-            return count_streamed(self, where, distinct, distinct=True)
-        return self._rows.count(where, distinct)
+    def added(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows whose label is known, with it."""
+        places = pc.index_in(key_texts(batch.column(self._key)), self._keys)
+        known = pc.is_valid(places)
+        return batch.filter(known).append_column(self._column, self._labels.take(places.filter(known)))
 
     def checksum(self, where: Where) -> str | None:
         """Return None: the labels are not among what a checksum of the rows would be of."""
         del where
         return None
-
-    def close(self) -> None:
-        """See `Source`."""
-        self._rows.close()

@@ -20,13 +20,13 @@ from sqlalchemy.pool import NullPool
 from tasks.core.errors import FetchError, SpecError
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_parts import Scalar
-from tasks.sources import count_streamed
 from tasks.sources.endless import read_endless_times
 from tasks.sources.query_text import bare_query
 from tasks.sources.shape import Tally, first_key, needed, require_identity, shaped, time_columns
 from tasks.sources.sql_errors import told
 from tasks.sources.times import DATE_LIKE, Kind, is_exact, kind_of, pushed
 from tasks.sources.where import Clause, Where
+from tasks.sources.wrapped import count_streamed
 
 BATCH_ROWS = 50_000
 _CONNECT_SECONDS = 10

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import traceback
 from pathlib import Path
 
 import pytest
 
+from tasks.core.errors import SpecError, StoreError
 from tasks.settings import Settings, granted_cores
 
 
@@ -110,3 +112,17 @@ def test_a_quota_of_a_control_group_counts_as_whole_cores(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{text}\n")
     assert granted_cores(tmp_path / "process", tmp_path / "groups") == granted
+
+
+def test_a_wrong_setting_is_named_and_its_value_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_LAUNCH", "s3cret")
+    with pytest.raises(SpecError) as caught:
+        Settings()
+    assert "EVERGREEN_LAUNCH" in str(caught.value) and "'inline'" in str(caught.value)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file/below"):
+        _ = Settings(state_dir=tmp_path / "file" / "below").root

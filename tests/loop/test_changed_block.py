@@ -35,7 +35,7 @@ def test_every_flow_goes_on_with_the_champions_own_columns_and_names_the_differe
     less = changed(rows_spec, numeric=["tenure"], categorical=["plan", "region"])
 
     scored = flows.score.score(less, as_of=FIRST + WEEK)
-    assert scored.rows > 300 and "'spend'" in scored.partner_trouble
+    assert scored.rows > 300 and "'spend'" in scored.note
     checked = flows.detect_drift.detect_drift(less, as_of=FIRST + WEEK)
     assert checked.outcome == "ok" and "'spend'" in checked.note
     ended = retrain(less, as_of=FIRST + 3 * WEEK, decision_id="two")

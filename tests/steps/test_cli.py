@@ -14,6 +14,7 @@ from prefect import flow
 
 from tasks.cli import _without_traceback, parser_for, run_flow
 from tasks.core.spec import ModelSpec
+from tasks.foreign import in_one_line
 from tests.make import spec_block
 
 
@@ -127,3 +128,15 @@ def test_a_log_line_of_such_an_error_has_the_same_number_and_no_traceback(
         texts.append(record.getMessage())
     (report,) = (tmp_path / "state" / "reports").iterdir()
     assert texts[0] == texts[1] and report.stem in texts[0] and "some row" not in texts[0]
+
+
+def test_a_report_that_cannot_be_written_is_still_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for name, value in (("STATE_DIR", str(tmp_path / "file" / "below")), ("LAUNCH", "bogus")):
+        with monkeypatch.context() as place:
+            place.setenv(f"EVERGREEN_{name}", value)
+            said = in_one_line(KeyError("some row"))
+        assert len(said.splitlines()) == 1 and "KeyError" in said and "could not be written" in said
+        assert "some row" not in said
