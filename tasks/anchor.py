@@ -26,7 +26,7 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import anchors, ledger, registry
 from tasks.store.engine import open_store
-from tasks.store.models import load_model, own_types
+from tasks.store.models import own_types, shared_model
 from tasks.store.snapshots import keep_snapshot, local_snapshot
 
 
@@ -227,7 +227,7 @@ def _written(spec: ModelSpec, rows: pd.DataFrame, path: Path) -> Dataset:
 
 
 def _score(spec: ModelSpec, trained: Trained, rows: pd.DataFrame) -> float:
-    model = load_model(trained.model_path, sha256=trained.model_sha256 or None, also=own_types(spec))
+    model = shared_model(trained.model_path, sha256=trained.model_sha256 or None, also=own_types(spec))
     weight = spec.gate.weight
     weights = None if weight is None else number_column(rows[weight])
     return weighted_score(spec, answers_to(spec, model, rows), weights)

@@ -37,7 +37,7 @@ from tasks.evaluating.seen import Unseen, unseen
 from tasks.evaluating.worth import worth_of
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store.models import load_model, own_types, shared_model
+from tasks.store.models import own_types, shared_model
 
 _USUAL = {
     "binary": ("accuracy", "balanced_accuracy", "f1", "precision", "recall", "matthews_corrcoef"),
@@ -86,7 +86,7 @@ def evaluate_pair(
     """
     place, started = settings or Settings(), time.perf_counter()
     holdout = pd.read_parquet(trained.holdout_path)
-    challenger = load_model(trained.model_path, sha256=trained.model_sha256 or None, also=own_types(spec))
+    challenger = shared_model(trained.model_path, sha256=trained.model_sha256 or None, also=own_types(spec))
     holdout, whole, unjudged = _judgeable(spec, challenger, holdout)
     _check_scorable(spec, whole)
     promise = clustered_interval(
@@ -263,7 +263,7 @@ def _linear_answers(spec: ModelSpec, trained: Trained, rows: pd.DataFrame) -> Sc
     if trained.linear_path is None:
         return None
     try:
-        model = load_model(trained.linear_path, sha256=trained.linear_sha256, also=own_types(spec))
+        model = shared_model(trained.linear_path, sha256=trained.linear_sha256, also=own_types(spec))
         return answers_to(spec, model, rows)
     except Exception as err:  # of whatever kind: only this comparison is missing
         task_logger(__name__).info("%s: the linear model gave no answers (%s)", spec.name, type(err).__name__)

@@ -59,12 +59,12 @@ def profile_reference(
     Raises:
         DriftError: when the rows cannot be profiled.
     """
-    from tasks.store.models import load_model, own_types
+    from tasks.store.models import own_types, shared_model
 
     began = time.perf_counter()
     holdout = _read(trained.holdout_path, spec)
     rows = holdout if rows_path is None else _since(_read(rows_path, spec), spec, since)
-    model, key = load_model(trained.model_path, also=own_types(spec)), _mask_key(spec, settings)
+    model, key = shared_model(trained.model_path, also=own_types(spec)), _mask_key(spec, settings)
     scores = score_rows(model, holdout, spec)
     reference = build_reference(rows, spec, scores=scores, key=key, times=_times(rows, spec), deep=True)
     reference = replace(reference, insight=_insight(model, holdout, reference, spec, key))

@@ -25,7 +25,7 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 from tasks.log import task_logger
 from tasks.settings import Settings
-from tasks.store.models import load_model, own_types, save_model
+from tasks.store.models import load_model, own_types, save_model, shared_model
 from tasks.train import keys_digest, limited, read_anchor_keys, read_labelled
 
 PASSED = ("promote", "ask")  # what may serve, by itself or once a person agrees
@@ -68,7 +68,7 @@ def refit_challenger(
     is_first_anchor = (
         not anchor_path and spec.gate.anchor.rows > 0 and evaluated.decision.outcome == "promote"
     )
-    judged = load_model(trained.model_path, sha256=trained.model_sha256 or None, also=own_types(spec))
+    judged = shared_model(trained.model_path, sha256=trained.model_sha256 or None, also=own_types(spec))
     started = time.perf_counter()
     try:
         fitted = fit_again(
@@ -175,7 +175,7 @@ def _record(trained: Trained) -> Refit:
 
 def _checked(spec: ModelSpec, judged: Any, fitted: Trained, evaluated: Evaluated) -> RefitCheck:
     """Return what the holdout says of the refitted model as it was stored. Any: a fitted pipeline."""
-    model = load_model(fitted.model_path, sha256=fitted.model_sha256, also=own_types(spec))
+    model = shared_model(fitted.model_path, sha256=fitted.model_sha256, also=own_types(spec))
     holdout = pd.read_parquet(fitted.holdout_path)
     answers = (answers_to(spec, each, holdout) for each in (judged, model))
     return check_refit(spec, *answers, evaluated.promise_low)

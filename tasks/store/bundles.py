@@ -28,7 +28,7 @@ from tasks.core.model.golden import choose_golden, with_answers
 from tasks.core.results import Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.store.mlmodel import write_mlmodel
-from tasks.store.models import load_model
+from tasks.store.models import shared_model
 from tasks.store.provenance import code_state
 from tasks.store.registry import answers_of
 
@@ -58,7 +58,7 @@ def write_bundle(
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    model = load_model(trained.model_path, sha256=trained.model_sha256 or None, also=also)
+    model = shared_model(trained.model_path, sha256=trained.model_sha256 or None, also=also)
     shutil.copyfile(trained.model_path, folder / MODEL)
     (folder / SPEC).write_text(_spec_json(spec), "utf-8")
     (folder / REFERENCE).write_text(_reference_json(reference), "utf-8")

@@ -52,7 +52,7 @@ def save_model(model: object, path: str | Path, *, also: Iterable[str] = ()) -> 
             "a pipeline of scikit-learn parts without lambdas or open handles",
             "replace the part, or name a class of your own module in estimator.preprocess",
         ) from err
-    loads_model(data, also=also, where=target.name)
+    _keep(_shared_key(data, also), loads_model(data, also=also, where=target.name), len(data))
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     draft.write_bytes(data)
@@ -83,18 +83,27 @@ def shared_model(path: str | Path, *, sha256: str | None = None, also: Iterable[
     file is read and its digest computed on every call, so that a damaged file is noticed each time. The last
     models of at most `SHARED_BYTES` together are kept.
     """
-    data, accepted = _read(path, sha256), tuple(sorted(also))
-    key = (hashlib.sha256(data).hexdigest(), accepted)
+    data = _read(path, sha256)
+    key = _shared_key(data, also)
     with _SHARING:
         if key in _SHARED:
             _SHARED.move_to_end(key)
             return _SHARED[key][0]
-    model = loads_model(data, also=accepted, where=Path(path).name)
-    with _SHARING:
-        _SHARED[key] = (model, len(data))
-        while len(_SHARED) > 1 and sum(size for _, size in _SHARED.values()) > SHARED_BYTES:
-            _SHARED.popitem(last=False)
+    model = loads_model(data, also=also, where=Path(path).name)
+    _keep(key, model, len(data))
     return model
+
+
+def _shared_key(data: bytes, also: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    return hashlib.sha256(data).hexdigest(), tuple(sorted(also))
+
+
+def _keep(key: tuple[str, tuple[str, ...]], model: Any, size: int) -> None:  # Any: a fitted estimator
+    """Keep a model for `shared_model`, and let go of those used longest ago beyond `SHARED_BYTES`."""
+    with _SHARING:
+        _SHARED[key] = (model, size)
+        while len(_SHARED) > 1 and sum(kept for _, kept in _SHARED.values()) > SHARED_BYTES:
+            _SHARED.popitem(last=False)
 
 
 def _read(path: str | Path, sha256: str | None) -> bytes:

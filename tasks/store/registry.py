@@ -24,7 +24,7 @@ from tasks.core.model.bundle import (
 from tasks.core.model.golden import Answers, difference
 from tasks.settings import Settings
 from tasks.store.mlflow_client import open_client, registry_errors
-from tasks.store.models import load_model, own_types
+from tasks.store.models import own_types, shared_model
 from tasks.store.version import ChampionInfo, Version, spec_in
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def load_checked(folder: Path, manifest: Manifest, *, also: Iterable[str] = ()) 
     """
     import pandas as pd
 
-    model = load_model(folder / MODEL, sha256=manifest.files[MODEL], also=also)
+    model = shared_model(folder / MODEL, sha256=manifest.files[MODEL], also=also)
     with registry_errors("re-scoring the golden rows", manifest.model):
         golden = pd.read_parquet(folder / GOLDEN)
         differs = difference(golden, answers_of(model, golden[spec_in(folder).features.all]))

@@ -23,7 +23,7 @@ from tasks.log import task_logger
 from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.agreed import served_digest
-from tasks.store.models import load_model, own_types
+from tasks.store.models import own_types, shared_model
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _load(spec: ModelSpec, number: int, place: Settings) -> tuple[Any, list[str]
     digest = served_digest(spec.name, number, place)
     kept = registry.local_copy(version, settings=place, also=own_types(spec), vouched=digest)
     ours = own_types(kept.spec) if digest == version.digest else ()
-    model = load_model(kept.model_path, sha256=kept.manifest.files[MODEL], also={*own_types(spec), *ours})
+    model = shared_model(kept.model_path, sha256=kept.manifest.files[MODEL], also={*own_types(spec), *ours})
     return model, kept.spec.features.all
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +90,23 @@ def test_a_training_that_led_to_nothing_sets_the_debt_back_too() -> None:
     assert after.debt < owed.debt
     assert after.age == 2.0
     assert owed.age == 4.0
+
+
+def test_the_worked_example_of_the_docs_is_what_the_rule_computes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "freshness.md").read_text()
+    rows = [
+        [float(cell) for cell in line.strip("|\n ").split("|")]
+        for line in page.splitlines()
+        if line.startswith("| ") and line[2].isdigit()
+    ]
+    assert len(rows) == 6
+    rule, history = StalenessRule(), []
+    for week, newest, older, slope, level, debt in rows:
+        place = int(week) - 1
+        history.append(judged(place, {2: (newest, float(place)), 1: (older, 8.0 + place)}))
+        found = estimate(history, rule)
+        assert (found.slope, found.level, found.debt) == pytest.approx((slope, level, debt), abs=6e-4)
+        assert (found.due == "debt") == (place == 5)
 
 
 def test_age_alone_is_due_at_its_limit_and_a_calendar_asks_for_nothing_else() -> None:

@@ -267,7 +267,7 @@ def test_with_a_wrong_digest_nothing_is_interpreted(
 ) -> None:
     read: list[object] = []
     monkeypatch.setattr(models, "loads_model", lambda *given, **_: read.append(given))
-    monkeypatch.setattr(registry, "load_model", lambda *given, **_: read.append(given))
+    monkeypatch.setattr(registry, "shared_model", lambda *given, **_: read.append(given))
     for version in two:
         path = files_of(version) / name
         path.write_bytes(path.read_bytes() + b" ")
@@ -291,7 +291,7 @@ def test_a_moved_alias_serves_nobody_and_says_what_to_do(
     two: list[Version], place: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[object] = []
-    monkeypatch.setattr(registry, "load_model", lambda *given, **_: read.append(given))
+    monkeypatch.setattr(registry, "shared_model", lambda *given, **_: read.append(given))
     open_client(place).set_registered_model_alias("churn", "champion", "2")
     with pytest.raises(RegistryError) as caught:
         register.champion.fn("churn", settings=place)

@@ -423,10 +423,10 @@ def test_a_shared_model_with_a_users_class_is_for_those_who_name_it(
 def test_shared_models_are_kept_within_a_bound_the_newest_ones_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "_SHARED", OrderedDict())
     frame, paths = rows(), [tmp_path / f"{number}.skops" for number in range(3)]
     for number, path in enumerate(paths):
         save_model(LogisticRegression(C=1 + number).fit(frame[["spend"]], frame["churned"]), path)
+    monkeypatch.setattr(models, "_SHARED", OrderedDict())
     monkeypatch.setattr(models, "SHARED_BYTES", int(2.5 * paths[0].stat().st_size))
     first, second, third = (shared_model(path) for path in paths)
     assert shared_model(paths[2]) is third and shared_model(paths[1]) is second

@@ -72,6 +72,10 @@ def predict(model: Any, frame: pd.DataFrame) -> Predictions:  # Any: a fitted pi
         return Predictions(np.empty(0, dtype=kind), none, classes)
     if classes is None or not hasattr(model, "predict_proba"):
         return Predictions(np.asarray(model.predict(frame)), None, classes)
+    if type(model) is Pipeline and len(model.steps) > 1:  # both answers from one preparation of the rows
+        for _, step in model.steps[:-1]:
+            frame = frame if step in (None, "passthrough") else step.transform(frame)
+        model = model[-1]
     return Predictions(
         model.predict(frame), np.asarray(model.predict_proba(frame), dtype=np.float64), classes
     )
