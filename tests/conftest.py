@@ -63,7 +63,6 @@ def settings(tmp_path: Path) -> Settings:
 def registry_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry whose tables stand, made once: that takes longer than a retraining."""
     import mlflow.sklearn  # noqa: F401 -- once, here, instead of in every child
-    import skops.io  # noqa: F401
 
     folder = tmp_path_factory.mktemp("registry")
     make_frame(1500).to_parquet(folder / "rows.parquet")

@@ -1,8 +1,9 @@
 """What a stored model file may be made of: the list of types, and the audit against it.
 
-The audit reads the file's own description (`schema.json`) as plain JSON and imports nothing it names. Each
-node there pairs a loader with a type; only the pairs below pass. It is stricter than skops alone, which
-accepts any trusted name under any loader, and picks a bit generator by a name it does not check.
+The audit reads the file's own description (`schema.json`) as plain JSON and imports nothing it names but
+modules of scikit-learn. Each node there pairs a loader with a type; only the pairs below pass. It is stricter
+than skops alone, which accepts any trusted name under any loader, and picks a bit generator by a name it does
+not check.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
+from inspect import isabstract
 from types import FunctionType
 from typing import Any
 
@@ -18,6 +21,7 @@ def _words(*lines: str) -> list[str]:
     return " ".join(lines).split()
 
 
+_NO_ESTIMATORS = frozenset({"tests", "externals", "setup", "conftest", "experimental", "estimator_checks"})
 _BIT_GENERATORS = ('"PCG64"', '"PCG64DXSM"', '"MT19937"', '"Philox"', '"SFC64"')  # as JSON text
 _CHECK_ARRAY = "sklearn.utils.validation.check_array"
 _UFUNC_MODULES = ("numpy", "numpy.core._multiarray_umath", "numpy._core._multiarray_umath")
@@ -121,7 +125,8 @@ def audit(schema: object, also: Iterable[str] = ()) -> Audit:
     for node in _nodes(schema):
         loader, name = node["__loader__"], _full_name(node)
         names.add(name)
-        if name not in allowed.get(loader, frozenset()):
+        is_known = name in allowed.get(loader, frozenset())
+        if not is_known and not (loader == "ObjectNode" and is_sklearn_estimator(name)):
             refused.add(f"{name} ({loader})")
         # skops puts the first node with an id in place of every later one: equal ids must be equal things.
         identity = (loader, name, node.get("content") if loader == "JsonNode" else None)
@@ -133,11 +138,11 @@ def audit(schema: object, also: Iterable[str] = ()) -> Audit:
 
 @lru_cache(maxsize=16)
 def allowed_by_loader(also: tuple[str, ...] = ()) -> Mapping[str, frozenset[str]]:
-    """Return the names that each skops loader may build."""
+    """Return the names that each skops loader may build, beside the estimators of scikit-learn."""
     functions = frozenset(name.removesuffix("()") for name in also if name.endswith("()"))
     scalars = frozenset(f"numpy.{name}" for name in _SCALARS)
     return {
-        "ObjectNode": _estimators() | _own_estimators() | _INTERNALS | (frozenset(also) - functions),
+        "ObjectNode": _own_estimators() | _INTERNALS | (frozenset(also) - functions),
         "TreeNode": frozenset({"sklearn.tree._tree.Tree"}),
         "LossNode": _LOSSES,
         "JsonNode": frozenset({"builtins.str"}),
@@ -211,12 +216,28 @@ def _full_name(node: object) -> str:
     return f"{node.get('__module__')}.{node.get('__class__')}" if isinstance(node, dict) else "?"
 
 
-@lru_cache(maxsize=1)
-def _estimators() -> frozenset[str]:
-    from sklearn.utils import all_estimators
+@lru_cache(maxsize=1024)
+def is_sklearn_estimator(name: str) -> bool:
+    """Return whether this is the full name of a concrete estimator that scikit-learn makes public.
 
-    names = (f"{cls.__module__}.{cls.__name__}" for _, cls in all_estimators())
-    return frozenset(name for name in names if name.startswith("sklearn."))
+    Only modules of scikit-learn are imported to find out, and only the named ones: its own list of all
+    estimators imports every module there is, which costs a process seconds.
+    """
+    from sklearn.base import BaseEstimator
+
+    module, _, kind = name.rpartition(".")
+    parts = module.split(".")
+    is_plain = parts[0] == "sklearn" and all(part.isidentifier() for part in (*parts, kind))
+    if not is_plain or kind.startswith("_") or _NO_ESTIMATORS & {*parts}:
+        return False
+    public = parts[: next((place for place, part in enumerate(parts) if part.startswith("_")), len(parts))]
+    try:
+        found = getattr(import_module(module), kind, None)
+        is_public = getattr(import_module(".".join(public)), kind, None) is found
+    except ImportError:
+        return False
+    is_estimator = isinstance(found, type) and issubclass(found, BaseEstimator) and found is not BaseEstimator
+    return is_estimator and is_public and found.__module__ == module and not isabstract(found)
 
 
 @lru_cache(maxsize=1)

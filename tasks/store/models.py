@@ -12,14 +12,17 @@ import io
 import json
 import os
 import stat
+import sys
 import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from unittest.mock import patch
 
 from tasks.core.errors import RegistryError, WorkflowError
 from tasks.core.spec import ModelSpec
@@ -41,11 +44,10 @@ def save_model(model: object, path: str | Path, *, also: Iterable[str] = ()) -> 
     Raises:
         RegistryError: when the model holds something that `load_model` would refuse, a lambda for example.
     """
-    import skops.io
-
+    skops = skops_io()
     target = Path(path)
     try:
-        data = skops.io.dumps(model)
+        data = skops.dumps(model)
     except Exception as err:  # skops raises many kinds; each means that the model cannot be stored safely
         raise RegistryError(
             f"a {type(model).__name__} that skops cannot store ({type(err).__name__})",
@@ -124,7 +126,6 @@ def _read(path: str | Path, sha256: str | None) -> bytes:
 
 def loads_model(data: bytes, *, also: Iterable[str] = (), where: str = "model") -> Any:
     """Return the fitted estimator held in these bytes; see `load_model`."""
-    import skops.io
     from sklearn.exceptions import InconsistentVersionWarning
 
     extra = tuple(sorted(also))
@@ -134,7 +135,7 @@ def loads_model(data: bytes, *, also: Iterable[str] = (), where: str = "model") 
         with warnings.catch_warnings():
             # Another patch release is no fault in itself: golden rows tell whether the answers changed.
             warnings.simplefilter("ignore", InconsistentVersionWarning)
-            model = skops.io.loads(data, trusted=list(found.names))
+            model = skops_io().loads(data, trusted=list(found.names))
     except WorkflowError:
         raise
     except Exception as err:  # a damaged or hostile file can fail anywhere: closed, whatever the kind
@@ -153,9 +154,24 @@ def trusted_in(path: str | Path) -> list[str]:
 
     Only for a file that passed `load_model`: the list is a description of it, no evidence about it.
     """
-    import skops.io
+    return list(skops_io().get_untrusted_types(file=path))
 
-    return list(skops.io.get_untrusted_types(file=path))
+
+def skops_io() -> Any:  # Any: a module without types
+    """Return `skops.io`, imported without the lists of what it would trust by default.
+
+    To make them skops imports every module of scikit-learn and searches all modules of the process for the
+    home of each NumPy function: five seconds of a process that holds Prefect and MLflow. Nothing here rests
+    on them, since every name is passed to skops from our own list.
+    """
+    with _SHARING:
+        if "skops.io" not in sys.modules:
+            with ExitStack() as stack:
+                stack.enter_context(patch("sklearn.utils.all_estimators", list))
+                for module in ("numpy", "scipy.special"):  # what `dir` gives of them (PEP 562)
+                    stack.enter_context(patch.object(import_module(module), "__dir__", list, create=True))
+                import_module("skops.io")
+    return import_module("skops.io")
 
 
 def own_types(spec: ModelSpec) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ class Child:
         # Forked from a process that has imported everything: else each start takes seconds.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            ["serving.app", "uvicorn", "mlflow", "skops.io", "sklearn.ensemble"]
+            ["serving.app", "uvicorn", "mlflow", "tests.faults.retraining", "sklearn.ensemble"]
         )
         self._process: multiprocessing.process.BaseProcess | None = None
 

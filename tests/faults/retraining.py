@@ -14,17 +14,19 @@ import pytest
 import flows.retrain
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
+from tasks.store.models import skops_io
 from tasks.store.registry import find_champion
 from tests.loop.plainly import plainly
 from tests.make import START
 
+skops_io()  # once, in the process that the children are forked from
 AS_OF = START + timedelta(days=30)
 
 
 def clean_processes() -> Any:  # Any: the context of multiprocessing, whose stub has no preload
     """Return what starts processes that know nothing of this one, whose tests may have left threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.retraining", "mlflow.sklearn", "skops.io"])
+    context.set_forkserver_preload(["tests.faults.retraining", "mlflow.sklearn"])
     return context
 
 

@@ -53,16 +53,21 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
+from sklearn.utils import all_estimators
 from threadpoolctl import threadpool_limits
 
 from tasks.core.errors import RegistryError
 from tasks.core.model.pipeline import build_pipeline
 from tasks.store import models
+from tasks.store.allowed import is_sklearn_estimator
 from tasks.store.models import load_model, loads_model, save_model, shared_model
 from tests.make import make_frame, make_spec
 
 FEATURES = ["tenure", "spend", "plan", "region"]
 RAN: list[str] = []  # what hostile content would write to
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def rows() -> pd.DataFrame:
@@ -443,3 +448,25 @@ def test_reading_models_needs_neither_mlflow_nor_prefect() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_estimator_of_scikit_learn_is_known_by_name_without_importing_all_of_them() -> None:
+    public = {f"{kind.__module__}.{kind.__name__}" for _, kind in all_estimators()}
+    assert all(map(is_sklearn_estimator, public))
+    others = (
+        *("sklearn.base.BaseEstimator", "sklearn.utils.check_array", "sklearn.tests.test_base.MyEstimator"),
+        *("sklearn.linear_model._base.LinearModel", "sklearn..svm.SVC", "os.system", "sklearn.os.system"),
+        *("sklearn.svm.SVC", "sklearn.experimental.enable_iterative_imputer.IterativeImputer"),
+    )
+    assert not any(map(is_sklearn_estimator, others))
+
+
+def test_skops_is_imported_without_searching_every_module_of_the_process() -> None:
+    code = (
+        "import sys, sklearn.utils, numpy, scipy.special; from tasks.store.models import skops_io\n"
+        "before = (sklearn.utils.all_estimators, dir(numpy), dir(scipy.special)); skops_io()\n"
+        "assert before == (sklearn.utils.all_estimators, dir(numpy), dir(scipy.special))\n"
+        "print('sklearn.gaussian_process' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

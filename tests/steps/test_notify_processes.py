@@ -6,6 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -18,6 +20,7 @@ from tasks.notify import Delivered, deliver_pending, settle, tell
 from tasks.settings import Settings
 from tasks.store import alerts
 from tasks.store.engine import open_store
+from tests.faults.retraining import clean_processes
 from tests.make import make_spec
 from tests.receivers import Service, service
 
@@ -31,9 +34,7 @@ def far(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[Service
     """The service behind `webhook/ops`."""
     open_store(settings)
     with service() as running:
-        block = CustomWebhookNotificationBlock(
-            name="ops", url=running.url, json_data={"title": "{{subject}}", "text": "{{body}}"}
-        )
+        block = block_of(running.url)
         monkeypatch.setattr(kinds, "load", lambda name: block)
         yield running
 
@@ -106,6 +107,35 @@ def test_a_process_that_dies_after_it_sent_is_no_reason_to_forget_the_end(
     assert titles(far) == {"[warning] churn: decay": 1, "[resolved] churn: decay": 1}
 
 
+def block_of(url: str) -> CustomWebhookNotificationBlock:
+    return CustomWebhookNotificationBlock(
+        name="ops", url=url, json_data={"title": "{{subject}}", "text": "{{body}}"}
+    )
+
+
+def in_clean_process(name: str, url: str, *args: Any) -> None:
+    """Run this task of `tasks.notify` where `webhook/ops` is the service at this address."""
+    with patch.object(kinds, "load", lambda _: block_of(url)):
+        getattr(notify, name).fn(SPEC, *args[:-1], **args[-1])
+
+
+def at_once(name: str, far: Service, *args: Any, **options: Any) -> list[int | None]:
+    """Return the exit codes of four processes that run this task side by side.
+
+    They are forked from a process without threads: one forked from this process may inherit a lock that a
+    thread of Prefect held, and then waits for it until its send is given up.
+    """
+    made = [
+        clean_processes().Process(target=in_clean_process, args=(name, far.url, *args, options))
+        for _ in range(4)
+    ]
+    for process in made:
+        process.start()
+    for process in made:
+        process.join(120)
+    return [process.exitcode for process in made]
+
+
 def test_four_processes_that_deliver_at_once_send_every_message_once(
     far: Service, settings: Settings
 ) -> None:
@@ -116,14 +146,12 @@ def test_four_processes_that_deliver_at_once_send_every_message_once(
     assert len(far.got) == len(causes)
     far.got.clear()
     far.statuses = [200]
-    moment = later(2)
-    children = [in_child(lambda: deliver_pending.fn(SPEC, as_of=moment, settings=settings)) for _ in range(4)]
-    assert [ended(child) for child in children] == [0] * 4
+    assert at_once("deliver_pending", far, as_of=later(2), settings=settings) == [0] * 4
     assert titles(far) == {f"[warning] churn: {cause}": 1 for cause in causes}
     assert deliver_pending.fn(SPEC, as_of=later(600), settings=settings) == Delivered()
 
 
 def test_four_processes_that_find_one_incident_tell_it_once(far: Service, settings: Settings) -> None:
-    children = [in_child(telling(settings)) for _ in range(4)]
-    assert [ended(child) for child in children] == [0] * 4
+    told = ("warning", "decay", "score fell")
+    assert at_once("tell", far, *told, as_of=AT, settings=settings) == [0] * 4
     assert titles(far) == {"[warning] churn: decay": 1}
