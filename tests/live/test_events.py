@@ -265,7 +265,7 @@ def test_how_long_an_event_takes_to_a_running_retraining(live: Live) -> None:
         sys.stdout.write(f"\n{name}: {low:.1f} / {middle:.1f} / {high:.1f} s (least, median, most)")
 
 
-@pytest.mark.parametrize("events", [200, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("events", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_any_number_of_events_of_one_decision_are_one_retraining(
     live: Live, here: Settings, events: int
 ) -> None:
