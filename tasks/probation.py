@@ -33,6 +33,7 @@ from tasks.settings import Settings
 from tasks.store import checks, ledger, registry
 from tasks.store.agreed import served_digest
 from tasks.store.engine import open_store
+from tasks.store.passing import may_pass
 from tasks.store.version import Version
 from tasks.versions.champion import agreed_champion
 from tasks.versions.damage import is_about_version, is_gone, read_through
@@ -254,6 +255,8 @@ def _go_back(
             now = ledger.history(open_store(place), spec.name)
             if [row for row in now if row.action in SERVING][-1] != last:  # somebody was faster
                 return _standing(now)
+            if may_pass(err):
+                raise
             troubles.append(f"version {number}: {err.found}")
             own = isinstance(err, NotServable) or (isinstance(err, RegistryError) and is_about_version(err))
             if not own:

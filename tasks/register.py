@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.clock import now_or
 from tasks.core.dataset import Dataset
-from tasks.core.errors import RegistryError
+from tasks.core.errors import RegistryError, RegistryUnavailable
 from tasks.core.model.bundle import Manifest
 from tasks.core.policy.stages import FILED
 from tasks.core.results import Evaluated, Trained
@@ -134,6 +134,8 @@ def unseen_rows(spec: ModelSpec, version: Version, *, settings: Settings | None 
     scratch.mkdir(exist_ok=True)
     try:
         found = as_trained(spec, copy.manifest, Path(copy.path), scratch, place)
+    except RegistryUnavailable:
+        raise
     except (RegistryError, KeyError) as err:  # a later version fixes the anchor from its own
         task_logger(__name__).warning("%s: no unseen rows of version %d (%s)", spec.name, version.number, err)
         return None

@@ -8,6 +8,7 @@ WorkflowError
 ├── TrainingError        no model could be fitted or scored
 ├── DriftError           a reference or window cannot be profiled
 ├── RegistryError        a version could not be written, read or believed
+│   └── RegistryUnavailable ... because registry, disk or network did not answer: retried, never a verdict
 ├── StoreError           the store of history does not answer
 ├── PromotionRefused     the gate or an approval said no; a normal outcome
 │   └── NotServable         ... or the version does not load or answer in a clean process
@@ -86,6 +87,10 @@ class DriftError(WorkflowError):
 
 class RegistryError(WorkflowError):
     """A version could not be written, read or believed."""
+
+
+class RegistryUnavailable(RegistryError):
+    """Registry, disk or network did not answer; retried, and nothing is decided on it."""
 
 
 class StoreError(WorkflowError):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import RegistryError
+from tasks.core.errors import RegistryError, RegistryUnavailable
 from tasks.core.model.bundle import (
     GOLDEN,
     MANIFEST,
@@ -23,7 +23,7 @@ from tasks.core.model.bundle import (
 )
 from tasks.core.model.golden import Answers, difference
 from tasks.settings import Settings
-from tasks.store.mlflow_client import open_client, registry_errors
+from tasks.store.mlflow_client import download, open_client, registry_errors
 from tasks.store.models import load_model, own_types
 from tasks.store.version import ChampionInfo, Version, spec_in
 
@@ -241,9 +241,7 @@ def _manifest_in(folder: Path, version: Version) -> Manifest:
 
 
 def _download(version: Version, name: str, folder: Path) -> None:
-    import mlflow
-
-    mlflow.artifacts.download_artifacts(artifact_uri=f"{version.source}/{name}", dst_path=str(folder))
+    download(f"{version.source}/{name}", folder)
 
 
 def _kept_manifest(kept: Path, version: Version) -> Manifest | None:
@@ -251,6 +249,8 @@ def _kept_manifest(kept: Path, version: Version) -> Manifest | None:
         return None
     try:
         return verified(kept, version)
+    except RegistryUnavailable:
+        raise
     except RegistryError:
         shutil.rmtree(kept, ignore_errors=True)  # only the copy: the registry is asked again
         return None

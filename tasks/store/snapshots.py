@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.core.dataset import Dataset
-from tasks.core.errors import RegistryError
+from tasks.core.errors import RegistryError, RegistryUnavailable
 from tasks.settings import Settings
+from tasks.store.passing import may_pass
 from tasks.store.s3 import filesystem, put_file, size_of
 
 _CHUNK = 1 << 20
@@ -36,7 +37,8 @@ def keep_snapshot(dataset: Dataset, *, settings: Settings | None = None) -> Data
         else:
             _keep_local(dataset, Path(target))
     except OSError as err:
-        raise RegistryError(
+        error = RegistryUnavailable if may_pass(err) else RegistryError
+        raise error(
             f"a snapshot that could not be written ({type(err).__name__})",
             "a writable artifact root",
             "check EVERGREEN_ARTIFACTS, the disk and the credentials",
@@ -63,7 +65,8 @@ def local_snapshot(
         with local.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as err:
-        raise RegistryError(
+        error = RegistryUnavailable if may_pass(err) else RegistryError
+        raise error(
             f"rows that cannot be read ({type(err).__name__})",
             f"the file with digest {sha256[:12]}…",
             todo,
