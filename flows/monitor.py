@@ -18,6 +18,7 @@ from tasks.core.policy.approval import approval_cause
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.decide import CheckResult, reach_decision, record_check, record_labels, windows_to_judge
+from tasks.declared import check_declared
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
 from tasks.fetch import fetch_labels, fetch_window
@@ -52,6 +53,7 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
         as_of: The moment to act as if it were; default: now.
         dry_run: Check and show, but record, tell and launch nothing; decides on what was recorded before.
     """
+    check_declared(spec)
     moment = now_or(as_of)
     if not dry_run:
         catch_up(spec, moment)

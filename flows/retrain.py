@@ -26,6 +26,7 @@ from tasks.core.policy.approval import approval_cause
 from tasks.core.results import Trained
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
+from tasks.declared import check_declared
 from tasks.deployer import announce_promotion
 from tasks.evaluate import evaluate_pair
 from tasks.failure import explain_failure
@@ -87,6 +88,7 @@ def retrain(
         dry_run: Train and compare, but register and promote nothing.
         force: Train even if there are fewer new rows than retrain.min_new_rows.
     """
+    check_declared(spec)
     attempt = begin_attempt(spec, as_of, reason=reason, decision_id=decision_id)
     if not attempt.acquired:
         return end(spec, attempt, "skipped", attempt.why)

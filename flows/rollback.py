@@ -12,6 +12,7 @@ from tasks.cli import run_flow
 from tasks.clock import now_or
 from tasks.core.form import ABOUT_MODEL, Actor, AsOf, BeforeCommit, DryRun, Reason, Version
 from tasks.core.spec import ModelSpec
+from tasks.declared import check_declared
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
 from tasks.publish import publish_decision
@@ -58,6 +59,7 @@ def rollback(
         dry_run: Load and check the version and say what would change, but move nothing.
         as_of: The moment to act as if it were, not before the newest row of the ledger; default: now.
     """
+    check_declared(spec)
     moment = now_or(as_of)
     plan = plan_rollback(
         spec,

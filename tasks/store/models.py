@@ -22,6 +22,7 @@ from threading import Lock
 from typing import Any
 
 from tasks.core.errors import RegistryError, RegistryUnavailable, WorkflowError
+from tasks.core.importing import check_named
 from tasks.core.spec import ModelSpec
 from tasks.store.allowed import audit, estimators_in, functions_in
 from tasks.store.passing import may_pass
@@ -161,10 +162,12 @@ def own_types(spec: ModelSpec) -> tuple[str, ...]:
     """
     names: set[str] = set()
     if spec.estimator.preprocess:
+        check_named(spec.estimator.preprocess, field="estimator.preprocess")
         module = spec.estimator.preprocess.replace(":", ".").rpartition(".")[0]
         names |= estimators_in(import_module(module)) | functions_in(import_module(module))
     class_path = spec.estimator.class_path.replace(":", ".")
     if not class_path.startswith("sklearn."):
+        check_named(class_path, field="estimator.class")
         module, _, name = class_path.rpartition(".")
         found = getattr(import_module(module), name)
         names.add(f"{found.__module__}.{found.__name__}")

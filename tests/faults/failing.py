@@ -6,6 +6,7 @@ how many it failed, how many of those stopped the run, and each end that differs
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from tasks.core.errors import SourceUnavailable
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.store.engine import close_stores, open_store
+from tests.faults.retraining import in_child
 from tests.loop.plainly import plainly
 from tests.make import START, make_frame, make_spec
 
@@ -95,7 +97,6 @@ def _passing(calls: Calls, name: str, error: Exception, call: Callable[..., Any]
 
 def spec_in(folder: Path) -> ModelSpec:
     source = {"url": str(folder / "rows.parquet"), "key": "event_id", "timestamp": "event_time"}
-    # Two of three windows: enough for a decision of `monitor`.
     return make_spec(source=source, gate={"min_rows": 50, "anchor": {"rows": 200}})
 
 
@@ -119,21 +120,19 @@ def end_of(folder: Path) -> dict[str, Any]:
     engine = open_store(Settings(state_dir=folder / "state"))
     asked = {
         "promotions": "select decision_id, action, from_version, to_version from promotions order by id",
-        "claims": "select attempt, state, outcome from claims order by attempt",
-        "watermarks": "select attempt, high from watermarks order by rowid",
+        "claims": "select decision_id, state, outcome from claims order by decision_id",
+        "watermarks": "select attempt, moment from watermarks order by id",
         "versions": "select number, attempt from versions order by number",
-        "stages": "select version, to_stage from lifecycle order by version, seq",
+        "lifecycle": "select version, to_stage from lifecycle order by version, seq",
         "anchors": "select revision, version, rows from anchors order by revision",
-        "checks": "select kind, version, window_end, outcome from checks order by kind, window_end",
-        "decisions": "select id, kind from decisions order by id",
+        "checks": "select distinct kind, version, window_end, outcome from checks order by kind, window_end",
+        "decisions": "select distinct decision_id, kind from decisions order by decision_id",
     }
     with engine.connect() as connection:
-        known = set(sa.inspect(connection).get_table_names())
-        found: dict[str, Any] = {}
-        for table, query in asked.items():
-            if table in known:
-                found[table] = [tuple(map(str, row)) for row in connection.execute(sa.text(query))]
-    return found
+        return {
+            table: [list(map(str, row)) for row in connection.execute(sa.text(query))]
+            for table, query in asked.items()
+        }
 
 
 @contextmanager
@@ -159,39 +158,53 @@ class Found:
     violations: list[str] = field(default_factory=list)
 
 
+def _began(folder: Path) -> None:
+    with place_of(folder):
+        begin(folder)
+
+
+def _tried(flow: str, folder: Path, at: int) -> None:
+    """Run the flow with this call failing, and once more where there is one; leave what came of it."""
+    calls, stopped = Calls(at), False
+    with place_of(folder):
+        with counted(calls):
+            try:
+                act(flow, folder)
+            except Exception as err:  # of whatever kind: the run failed, as it should
+                stopped = True
+                if not calls.failed:
+                    raise err from None
+        if at:
+            act(flow, folder)
+        report = {"count": calls.count, "failed": calls.failed, "stopped": stopped, "end": end_of(folder)}
+    (folder / "report.json").write_text(json.dumps(report), "utf-8")
+
+
 def exhaust(flow: str, folder: Path, *, every: int = 1, most: int = 10**6) -> Found:
-    """Return what came of failing every n-th call of the flow, each in a run of its own."""
+    """Return what came of failing every n-th call of the flow, each in a process and a place of its own."""
     here, kept = folder / "here", folder / "kept"
     here.mkdir()
-    found, wanted, calls = Found(), {}, Calls()
-    with place_of(here):
-        begin(here)
-        close_stores()
-        shutil.copytree(here, kept)
-        with counted(calls):
-            act(flow, here)
-        wanted = end_of(here)
-    for at in range(1 + every // 2, calls.count + 1, every):
-        if found.points == most:
-            break
+    assert in_child(_began, here) == 0
+    shutil.copytree(here, kept)
+    whole = _report(flow, here, 0)
+    found = Found()
+    for at in range(1 + every // 2, whole["count"] + 1, every)[:most]:
         shutil.rmtree(here)
         shutil.copytree(kept, here)
-        trial = Calls(at)
-        with place_of(here):
-            with counted(trial):
-                try:
-                    act(flow, here)
-                except Exception:  # of whatever kind: the run failed, as it should
-                    found.stopped += 1
-            act(flow, here)
-            now = end_of(here)
+        now = _report(flow, here, at)
         found.points += 1
+        found.stopped += now["stopped"]
         found.violations += [
-            f"call {at} ({trial.failed}): {table} {now[table]} instead of {wanted[table]}"
-            for table in wanted
-            if now[table] != wanted[table]
+            f"call {at} ({now['failed']}): {table} {now['end'][table]} instead of {rows}"
+            for table, rows in whole["end"].items()
+            if now["end"][table] != rows
         ]
     return found
+
+
+def _report(flow: str, folder: Path, at: int) -> dict[str, Any]:
+    assert in_child(_tried, flow, folder, at) == 0, f"the run after failing call {at} failed as well"
+    return dict(json.loads((folder / "report.json").read_text("utf-8")))
 
 
 def main() -> int:
@@ -199,7 +212,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         found = exhaust(flow, Path(folder), every=int(every))
     sys.stdout.write(
-        f"{flow}: {found.points} calls failed, {found.stopped} runs stopped, {len(found.violations)} violations\n"
+        f"{flow}: {found.points} calls failed, {found.stopped} runs stopped, "
+        f"{len(found.violations)} violations\n"
     )
     sys.stdout.writelines(f"  {line}\n" for line in found.violations)
     return 1 if found.violations else 0

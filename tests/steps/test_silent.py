@@ -115,9 +115,7 @@ def test_a_silent_deployer_ends_soon(
         post_signed({}, place)
 
 
-def test_a_large_file_may_take_its_time_as_long_as_it_comes(
-    web_server: WebServer, tmp_path: Path
-) -> None:
+def test_a_large_file_may_take_its_time_as_long_as_it_comes(web_server: WebServer, tmp_path: Path) -> None:
     def come(handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(4 * 70_000 + 2))
