@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
-from prefect.runtime import flow_run
+from prefect.runtime import deployment
 
 from tasks.core.errors import LaunchError, SpecError
 from tasks.core.importing import named_code
@@ -24,10 +24,10 @@ def check_declared(spec: ModelSpec) -> None:
         SpecError: when it names more.
         LaunchError: when it names code and the Prefect API does not say what the deployment declares.
     """
-    named, deployment = named_code(spec), flow_run.deployment_id
-    if not named or not deployment:
+    named = named_code(spec)
+    if not named or not deployment.id:
         return
-    foreign = sorted(named - _declared_by(str(deployment), spec.name))
+    foreign = sorted(named - _declared_by(str(deployment.id), spec.name))
     if foreign:
         raise SpecError(
             f"a parameter naming {', '.join(foreign)[:200]}, which this deployment does not declare",
@@ -37,10 +37,10 @@ def check_declared(spec: ModelSpec) -> None:
         )
 
 
-def _declared_by(deployment: str, model: str) -> set[str]:
+def _declared_by(identity: str, model: str) -> set[str]:
     try:
         with get_client(sync_client=True) as client:
-            block: Any = client.read_deployment(deployment).parameters.get("spec")
+            block: Any = client.read_deployment(identity).parameters.get("spec")
     except (PrefectException, httpx.HTTPError) as err:
         raise LaunchError(
             f"no word from the Prefect API on this deployment ({type(err).__name__})",

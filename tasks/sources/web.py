@@ -46,7 +46,7 @@ class WebSource:
     ):
         self._spec = spec
         self._url = httpx.URL(url)
-        self._shown = f"{self._url.scheme}://{self._url.host}{self._url.path}"  # no user, password or query
+        self._shown = spec.source.url  # as written: what was filled in is shown nowhere
         self._folder = Path(tempfile.mkdtemp(prefix=f"{spec.name}-", dir=folder))
         self._max_bytes = max_bytes
         self._written = 0

@@ -164,7 +164,7 @@ def _began(folder: Path) -> None:
 
 
 def _tried(flow: str, folder: Path, at: int) -> None:
-    """Run the flow with this call failing, and once more where there is one; leave what came of it."""
+    """Run the flow with this call failing, if it is above 0; leave what came of it."""
     calls, stopped = Calls(at), False
     with place_of(folder):
         with counted(calls):
@@ -174,13 +174,11 @@ def _tried(flow: str, folder: Path, at: int) -> None:
                 stopped = True
                 if not calls.failed:
                     raise err from None
-        if at:
-            act(flow, folder)
         report = {"count": calls.count, "failed": calls.failed, "stopped": stopped, "end": end_of(folder)}
     (folder / "report.json").write_text(json.dumps(report), "utf-8")
 
 
-def exhaust(flow: str, folder: Path, *, every: int = 1, most: int = 10**6) -> Found:
+def exhaust(flow: str, folder: Path, *, every: int = 1, first: int = 1, most: int = 10**6) -> Found:
     """Return what came of failing every n-th call of the flow, each in a process and a place of its own."""
     here, kept = folder / "here", folder / "kept"
     here.mkdir()
@@ -188,7 +186,7 @@ def exhaust(flow: str, folder: Path, *, every: int = 1, most: int = 10**6) -> Fo
     shutil.copytree(here, kept)
     whole = _report(flow, here, 0)
     found = Found()
-    for at in range(1 + every // 2, whole["count"] + 1, every)[:most]:
+    for at in range(first, whole["count"] + 1, every)[:most]:
         shutil.rmtree(here)
         shutil.copytree(kept, here)
         now = _report(flow, here, at)
@@ -203,7 +201,15 @@ def exhaust(flow: str, folder: Path, *, every: int = 1, most: int = 10**6) -> Fo
 
 
 def _report(flow: str, folder: Path, at: int) -> dict[str, Any]:
-    assert in_child(_tried, flow, folder, at) == 0, f"the run after failing call {at} failed as well"
+    failed = _run(flow, folder, at)
+    # In a process of its own, as the next run is: what the first one held is then known to be nobody's.
+    return (
+        {**_run(flow, folder, 0), "failed": failed["failed"], "stopped": failed["stopped"]} if at else failed
+    )
+
+
+def _run(flow: str, folder: Path, at: int) -> dict[str, Any]:
+    assert in_child(_tried, flow, folder, at) == 0, f"the run after a failed call ({at}) failed as well"
     return dict(json.loads((folder / "report.json").read_text("utf-8")))
 
 

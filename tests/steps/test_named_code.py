@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.runtime import flow_run
+from prefect.runtime import deployment
 
 import tasks.declared
 from tasks.core.data.checks import find_check
@@ -112,8 +112,8 @@ class _Api:
     def __exit__(self, *rest: object) -> None:
         """Nothing to close."""
 
-    def read_deployment(self, deployment: str) -> _Api:
-        assert deployment == "d-1"
+    def read_deployment(self, identity: str) -> _Api:
+        assert identity == "d-1"
         return self
 
 
@@ -123,12 +123,12 @@ def test_a_typed_parameter_names_no_code_that_its_deployment_does_not(
     declared = spec_naming("models.churn:build")
     block = declared.model_dump(mode="json", by_alias=True)
     monkeypatch.setattr(tasks.declared, "get_client", lambda sync_client: _Api(block))
-    monkeypatch.setattr(flow_run, "deployment_id", "d-1", raising=False)
+    monkeypatch.setattr(deployment, "id", "d-1", raising=False)
     check_declared(declared)
     check_declared(spec_naming(None))
     with pytest.raises(SpecError):
         check_declared(spec_naming("models.churn:rule"))
-    monkeypatch.setattr(flow_run, "deployment_id", None, raising=False)
+    monkeypatch.setattr(deployment, "id", None, raising=False)
     check_declared(spec_naming("models.churn:rule"))  # by hand
 
 
