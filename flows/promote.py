@@ -17,7 +17,7 @@ from tasks.core.spec import ModelSpec
 from tasks.declared import check_declared
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
-from tasks.notify import settle
+from tasks.notify import settle, tell_decided
 from tasks.publish import publish_decision
 from tasks.ran import note_run
 from tasks.renewal import renew_anchor, renewed
@@ -80,6 +80,7 @@ def promote(
             digest=ruling.digest,
             as_of=moment,
         )
+    tell_decided(spec, ruling.attempt, ruling.action, ruling.sentence(), as_of=moment)
     if ruling.version not in ruling.left:
         settle(spec, approval_cause(ruling.version), as_of=moment)
     publish_decision(spec, ruling)

@@ -15,6 +15,7 @@ from tasks.core.spec import ModelSpec
 from tasks.declared import check_declared
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
+from tasks.notify import tell_decided
 from tasks.publish import publish_decision
 from tasks.ran import note_run
 from tasks.rollback import only_planned, plan_rollback, roll_back
@@ -81,6 +82,8 @@ def rollback(
             digest=ended.digest,
             as_of=moment,
         )
+        why = f"version {ended.version} serves again by {actor}: {reason}"
+        tell_decided(spec, ended.attempt, "rolled back", why, as_of=moment)
     publish_decision(spec, ended)
     return ended.state()
 

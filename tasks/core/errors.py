@@ -13,6 +13,7 @@ WorkflowError
 ├── PromotionRefused     the gate or an approval said no; a normal outcome
 │   └── NotServable         ... or the version does not load or answer in a clean process
 └── LaunchError          a retraining could not be started
+    └── Overtaken           ... to its end, because another run took it over; nothing is wrong
 """
 
 from __future__ import annotations
@@ -107,3 +108,7 @@ class NotServable(PromotionRefused):
 
 class LaunchError(WorkflowError):
     """A retraining could not be started."""
+
+
+class Overtaken(LaunchError):
+    """Another run carries the attempt out by now: this one leaves nothing behind, and nothing is wrong."""
