@@ -82,8 +82,8 @@ def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: Dry
         )
         if not dry_run:
             record_check(spec, "drift", window, verdict, version=version, as_of=moment)
-        page = publish_drift_report(spec, verdict, window)
-        publish_drift(spec, verdict, window, report=page)
+        page = publish_drift_report(spec, verdict, window, classes=incumbent.classes)
+        publish_drift(spec, verdict, window, report=page, classes=incumbent.classes)
 
     evidence = gather_evidence(
         spec,

@@ -23,6 +23,7 @@ from tasks.core.model.bundle import (
 )
 from tasks.core.model.golden import Answers, difference
 from tasks.settings import Settings
+from tasks.store.leftovers import sweep
 from tasks.store.mlflow_client import download, open_client, registry_errors
 from tasks.store.models import load_model, own_types
 from tasks.store.version import ChampionInfo, Version, spec_in
@@ -153,6 +154,7 @@ def downloaded(version: Version, *, settings: Settings | None = None) -> Iterato
     place = settings or Settings()
     open_client(place)
     folder = place.root / "versions" / f".part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    sweep(folder.parent)
     folder.mkdir(parents=True)
     try:
         with registry_errors(f"reading version {version.number}", version.name):

@@ -12,6 +12,7 @@ from pathlib import Path
 from tasks.core.dataset import Dataset
 from tasks.core.errors import RegistryError, RegistryUnavailable
 from tasks.settings import Settings
+from tasks.store.leftovers import sweep
 from tasks.store.passing import may_pass
 from tasks.store.s3 import filesystem, put_file, size_of
 
@@ -86,6 +87,7 @@ def _found_here(path: str, sha256: str, folder: Path, settings: Settings) -> Pat
     if kept.is_file() and hashlib.sha256(kept.read_bytes()).hexdigest() == sha256:
         return kept
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     draft = kept.with_name(f".{kept.name}.{os.getpid()}.part")
     files, there = filesystem(path, settings)
     with files.open_input_stream(there) as source, draft.open("wb") as target:
@@ -97,6 +99,7 @@ def _found_here(path: str, sha256: str, folder: Path, settings: Settings) -> Pat
 def _keep_local(dataset: Dataset, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
+        sweep(target.parent)
         draft = target.with_name(f".{target.name}.{os.getpid()}.part")
         shutil.copyfile(dataset.path, draft)
         draft.chmod(stat.S_IRUSR | stat.S_IRGRP)
