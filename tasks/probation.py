@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.clock import now_or
 from tasks.core.dataset import Dataset
-from tasks.core.errors import NotServable, PromotionRefused, RegistryError
+from tasks.core.errors import NotServable, PromotionRefused, RegistryError, RegistryUnavailable
 from tasks.core.policy.probation import (
     Probation,
     ahead_of_clock,
@@ -177,6 +177,8 @@ def _fault(spec: ModelSpec, last: ledger.LedgerRow, place: Settings) -> str | No
     try:
         serving = agreed_champion(spec.name, place)
     except RegistryError as err:
+        if may_pass(err):
+            raise
         return _disagreement(spec.name, last, err, place)
     if serving is None:
         return None
@@ -189,6 +191,8 @@ def _damage(spec: ModelSpec, version: Version, place: Settings) -> str | None:
             version, spec, place, is_ours=served_digest(spec.name, version.number, place) == version.digest
         )
     except RegistryError as err:
+        if may_pass(err):
+            raise
         if is_about_version(err):
             return f"found {err.found}"
         task_logger(__name__).warning(
@@ -205,6 +209,8 @@ def _disagreement(name: str, last: ledger.LedgerRow, err: RegistryError, place: 
         serving = registry.find_champion(name, settings=place)
         if serving is None and is_gone(name, number, place):
             return "it is gone from the registry"
+    except RegistryUnavailable:
+        raise
     except RegistryError:
         serving = None
     digest = str(last.evidence.get("digest") or "")
