@@ -76,6 +76,7 @@ def guard_files(spec: ModelSpec, *, as_of: datetime, settings: Settings | None =
     somebody moved by hand is for that person to explain.
 
     Raises:
+        RegistryUnavailable: when the registry does not answer.
         StoreError: when the ledger does not answer.
     """
     place = settings or Settings()

@@ -26,6 +26,7 @@ from tasks.settings import Settings
 from tasks.store.leftovers import sweep
 from tasks.store.mlflow_client import download, open_client, registry_errors
 from tasks.store.models import load_model, own_types
+from tasks.store.passing import is_not_there
 from tasks.store.version import ChampionInfo, Version, spec_in
 
 if TYPE_CHECKING:
@@ -71,11 +72,33 @@ def find_version(name: str, number: int, *, settings: Settings | None = None) ->
     """Return the version of this number.
 
     Raises:
-        RegistryError: when there is none, or the registry does not answer.
+        RegistryError: when there is none, as a listing confirms, or the registry does not answer.
     """
     client = open_client(settings)
+    from mlflow.exceptions import MlflowException
+
     with registry_errors(f"looking up version {number}", name):
-        return as_version(client.get_model_version(name, str(number)))
+        try:
+            return as_version(client.get_model_version(name, str(number)))
+        except MlflowException as err:
+            if is_not_there(err):  # which a wrong address says as well
+                _check_lists(client, name)
+            raise
+
+
+def _check_lists(client: MlflowClient, name: str) -> None:
+    """Return nothing where the registry lists versions of a model, so that it is one, and answers."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.search_model_versions(f"name = '{name}'")
+    except MlflowException as err:
+        raise RegistryUnavailable(
+            f"an address that lists no versions ({err.error_code})",
+            "MLflow's registry",
+            "check EVERGREEN_MLFLOW",
+            model=name,
+        ) from err
 
 
 def as_version(found: ModelVersion) -> Version:

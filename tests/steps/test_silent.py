@@ -257,3 +257,12 @@ def test_a_champions_rows_out_of_reach_are_not_taken_for_unknown(
 )
 def test_what_may_pass(err: Exception, passes: bool) -> None:
     assert may_pass(err) is passes
+
+
+def test_a_wrong_address_that_answers_404_does_not_say_that_a_version_is_gone(
+    web_server: WebServer, settings: Settings
+) -> None:
+    web_server.serve(answer(b"", status=404))
+    place = settings.model_copy(update={"mlflow": SecretStr(web_server.url)})
+    with pytest.raises(RegistryUnavailable):
+        registry.find_version("churn", 1, settings=place)
