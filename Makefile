@@ -40,6 +40,8 @@ bench: $(VENV)/dev ## measure: drift checks, the gate, registration, events on a
 	$(BIN)/python -m bench.fresh
 	$(BIN)/python -m bench.registration
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.serving
+	$(BIN)/python -m tests.faults.failing retrain
+	$(BIN)/python -m tests.faults.failing monitor
 	EVERGREEN_TEST_KILLS=5 $(BIN)/python -m pytest -q tests/faults/test_kill_moves.py
 	$(BIN)/python -m pytest -q -s -m slow
 

@@ -12,6 +12,7 @@ from tasks.clock import now_or
 from tasks.compact import compact_log
 from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
 from tasks.core.spec import ModelSpec
+from tasks.declared import check_declared
 from tasks.failure import explain_failure
 from tasks.ran import note_run
 
@@ -32,6 +33,7 @@ def compact(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
         as_of: The moment to act as if it were; default: now.
         dry_run: Only tell how much would move; the default, because rows leave the database.
     """
+    check_declared(spec)
     return compact_log(spec, as_of=now_or(as_of), dry_run=dry_run).state()
 
 

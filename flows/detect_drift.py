@@ -13,6 +13,7 @@ from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.decide import CheckResult, reach_decision, record_check
+from tasks.declared import check_declared
 from tasks.drift import check_drift, count_window
 from tasks.failure import explain_failure
 from tasks.fetch import fetch_window
@@ -44,6 +45,7 @@ def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: Dry
         as_of: The moment to act as if it were; default: now.
         dry_run: Check and show, but record, tell and launch nothing; decides on what was recorded before.
     """
+    check_declared(spec)
     moment = now_or(as_of)
     if not dry_run:
         deliver_pending(spec)
@@ -80,8 +82,8 @@ def detect_drift(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: Dry
         )
         if not dry_run:
             record_check(spec, "drift", window, verdict, version=version, as_of=moment)
-        page = publish_drift_report(spec, verdict, window)
-        publish_drift(spec, verdict, window, report=page)
+        page = publish_drift_report(spec, verdict, window, classes=incumbent.classes)
+        publish_drift(spec, verdict, window, report=page, classes=incumbent.classes)
 
     evidence = gather_evidence(
         spec,

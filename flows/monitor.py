@@ -14,10 +14,11 @@ from tasks.cli import run_flow
 from tasks.clock import is_present, now_or, window_edge
 from tasks.core.evaluation.comparison import ComparedChampions
 from tasks.core.form import ABOUT_MODEL, AsOf, DryRun
-from tasks.core.policy.approval import approval_cause
+from tasks.core.policy.approval import SILENCE, approval_cause, approval_id
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
 from tasks.decide import CheckResult, reach_decision, record_check, record_labels, windows_to_judge
+from tasks.declared import check_declared
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
 from tasks.fetch import fetch_labels, fetch_window
@@ -26,7 +27,7 @@ from tasks.heartbeat import beat
 from tasks.labels import fetch_label_source, label_health, labels_wanted
 from tasks.launch import launch_retraining
 from tasks.monitor import gather_evidence, realised_performance
-from tasks.notify import announce, deliver_pending, escalate, settle, signal, tell
+from tasks.notify import announce, deliver_pending, escalate, settle, signal, tell, tell_decided
 from tasks.probation import Guarded, guard_files, guard_promise, judge_champion
 from tasks.publish import publish_decision, publish_performance
 from tasks.ran import note_run
@@ -52,6 +53,7 @@ def monitor(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None, dry_run: DryRun =
         as_of: The moment to act as if it were; default: now.
         dry_run: Check and show, but record, tell and launch nothing; decides on what was recorded before.
     """
+    check_declared(spec)
     moment = now_or(as_of)
     if not dry_run:
         catch_up(spec, moment)
@@ -179,6 +181,8 @@ def catch_up(spec: ModelSpec, moment: datetime) -> None:
     escalate(spec, as_of=moment)
     for version in expire_approvals(spec, moment).versions:
         settle(spec, approval_cause(version), as_of=moment)
+        why = f"version {version} rejected by {SILENCE}: nobody decided within {spec.gate.approval}"
+        tell_decided(spec, approval_id(version), "expired", why, as_of=moment)
     found = relaunch_unanswered(spec)
     if found.stuck:
         tell(spec, "critical", "launch", found.sentence(), as_of=moment)

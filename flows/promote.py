@@ -14,9 +14,10 @@ from tasks.clock import now_or
 from tasks.core.form import ABOUT_MODEL, Actor, AsOf, Reason, Version
 from tasks.core.policy.approval import approval_cause
 from tasks.core.spec import ModelSpec
+from tasks.declared import check_declared
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
-from tasks.notify import settle
+from tasks.notify import settle, tell_decided
 from tasks.publish import publish_decision
 from tasks.ran import note_run
 from tasks.renewal import renew_anchor, renewed
@@ -59,6 +60,7 @@ def promote(
         actor: Who decides; kept in the ledger. Needed but for a look.
         as_of: The moment to act as if it were, not before the newest row of the ledger; default: now.
     """
+    check_declared(spec)
     moment = now_or(as_of)
     if verdict == "look":
         shelf = look_at_waiting(spec, version)
@@ -78,6 +80,7 @@ def promote(
             digest=ruling.digest,
             as_of=moment,
         )
+    tell_decided(spec, ruling.attempt, ruling.action, ruling.sentence(), as_of=moment)
     if ruling.version not in ruling.left:
         settle(spec, approval_cause(ruling.version), as_of=moment)
     publish_decision(spec, ruling)

@@ -20,18 +20,19 @@ from tasks.attempt import (
     too_few_rows,
 )
 from tasks.cli import run_flow
-from tasks.core.errors import PromotionRefused, WorkflowError
+from tasks.core.errors import Overtaken, PromotionRefused, WorkflowError
 from tasks.core.form import ABOUT_MODEL, AsOf, DecisionId, DryRun, Force, Reason
 from tasks.core.policy.approval import approval_cause
 from tasks.core.results import Trained
 from tasks.core.spec import ModelSpec
-from tasks.core.window import Window
+from tasks.core.window import Window, parse_duration, utc
+from tasks.declared import check_declared
 from tasks.deployer import announce_promotion
 from tasks.evaluate import evaluate_pair
 from tasks.failure import explain_failure
 from tasks.fetch import Fetched, commit_watermark, fetch_training
 from tasks.launching.deployed import form_of
-from tasks.notify import settle, signal, tell
+from tasks.notify import settle, signal, tell, tell_decided
 from tasks.publish import publish_comparison, publish_decision, publish_validation
 from tasks.ran import note_run
 from tasks.reference import profile_reference
@@ -50,6 +51,7 @@ from tasks.register import (
     served_by,
     unseen_rows,
 )
+from tasks.run_state import completed
 from tasks.selftest import run_self_test
 from tasks.train import train_challenger
 from tasks.validate import infer_contract_from_source, set_suspects_aside, validate
@@ -87,12 +89,15 @@ def retrain(
         dry_run: Train and compare, but register and promote nothing.
         force: Train even if there are fewer new rows than retrain.min_new_rows.
     """
+    check_declared(spec)
     attempt = begin_attempt(spec, as_of, reason=reason, decision_id=decision_id)
     if not attempt.acquired:
         return end(spec, attempt, "skipped", attempt.why)
     try:
         with carrying_out(spec, attempt):
             return carry_out(spec, attempt, dry_run=dry_run, force=force)
+    except Overtaken as err:  # the other run ends it, and tells what comes of it
+        return completed("Overtaken", err.found, None)
     except Exception as err:
         # The text of an error that is not ours may hold what nobody should read: its kind is told.
         why = str(err) if isinstance(err, WorkflowError) else f"{type(err).__name__}, see the failed run"
@@ -213,7 +218,7 @@ def finish(spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched
             action, why = "refused", str(err)
     elif waits_for_a_person(spec, made):
         action = "waiting"
-        message = f"version {made.version.number} waits for approval: {made.why}"
+        message = approval_opened(spec, made, attempt)
         cause, form = approval_cause(made.version.number), form_of(f"promote/{spec.name}")
         tell(spec, "warning", cause, message, as_of=attempt.at, link=form)
     ended = conclude(
@@ -225,6 +230,10 @@ def finish(spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched
         to_version=made.version.number,
         digest=made.version.digest,
     )
+    if action != "waiting":
+        told = f"version {made.version.number} {action}"
+        told += f" ({spec.metric} {made.compared})" if made.compared else ""
+        tell_decided(spec, attempt.id, action, f"{told}: {why}", as_of=attempt.at)
     file_version(
         spec,
         made.version.number,
@@ -248,6 +257,14 @@ def finish(spec: ModelSpec, attempt: Attempt, made: Registered, fetched: Fetched
     commit_watermark(spec, fetched, attempt.id)
     publish_decision(spec, ended, because=attempt.decision)
     return ended.state()
+
+
+def approval_opened(spec: ModelSpec, made: Registered, attempt: Attempt) -> str:
+    """Return what a person has to know to rule on it: until when, both scores, and the gate's words."""
+    until = utc(attempt.at) + parse_duration(spec.gate.approval)
+    scores = f"; {spec.metric} {made.compared}" if made.compared else ""
+    until_when = f"version {made.version.number} waits for approval until {until:%Y-%m-%d %H:%M} UTC"
+    return f"{until_when}{scores}: {made.why}"
 
 
 def waits_for_a_person(spec: ModelSpec, made: Registered) -> bool:

@@ -12,8 +12,10 @@ from tasks.cli import run_flow
 from tasks.clock import now_or
 from tasks.core.form import ABOUT_MODEL, Actor, AsOf, BeforeCommit, DryRun, Reason, Version
 from tasks.core.spec import ModelSpec
+from tasks.declared import check_declared
 from tasks.deployer import announce_promotion
 from tasks.failure import explain_failure
+from tasks.notify import tell_decided
 from tasks.publish import publish_decision
 from tasks.ran import note_run
 from tasks.rollback import only_planned, plan_rollback, roll_back
@@ -58,6 +60,7 @@ def rollback(
         dry_run: Load and check the version and say what would change, but move nothing.
         as_of: The moment to act as if it were, not before the newest row of the ledger; default: now.
     """
+    check_declared(spec)
     moment = now_or(as_of)
     plan = plan_rollback(
         spec,
@@ -79,6 +82,8 @@ def rollback(
             digest=ended.digest,
             as_of=moment,
         )
+        why = f"version {ended.version} serves again by {actor}: {reason}"
+        tell_decided(spec, ended.attempt, "rolled back", why, as_of=moment)
     publish_decision(spec, ended)
     return ended.state()
 

@@ -12,6 +12,7 @@ from tasks.clock import now_or, window_edge
 from tasks.core.form import ABOUT_MODEL, AsOf
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window, parse_duration
+from tasks.declared import check_declared
 from tasks.failure import explain_failure
 from tasks.fetch import fetch_rows_to_score
 from tasks.publish import publish_validation
@@ -36,6 +37,7 @@ def score(spec: ModelSpec = ABOUT_MODEL, as_of: AsOf = None) -> State[Any]:
         spec: The model, as written under `definitions.models`.
         as_of: The moment to act as if it were; default: now.
     """
+    check_declared(spec)
     moment = now_or(as_of)
     window = Window.ending(window_edge(as_of, parse_duration(spec.window.check)), spec.window.check)
     incumbent = champion(spec.name, required=True)

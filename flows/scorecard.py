@@ -13,6 +13,7 @@ from tasks.cli import run_flow
 from tasks.clock import now_or
 from tasks.core.form import ABOUT_MODEL, AsOf
 from tasks.core.spec import ModelSpec
+from tasks.declared import check_declared
 from tasks.failure import explain_failure
 from tasks.ran import note_run
 from tasks.scorecard import as_state, gather_facts, publish_scorecard
@@ -37,6 +38,7 @@ def scorecard(
         month: Month to review, as YYYY-MM; default: the last one that is over.
         as_of: Leave out what happened at or after; default: now.
     """
+    check_declared(spec)
     moment = now_or(as_of)
     facts = gather_facts(spec, since, as_of=moment)
     card, page = publish_scorecard(spec, facts)

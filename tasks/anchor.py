@@ -27,6 +27,7 @@ from tasks.settings import Settings
 from tasks.store import anchors, ledger, registry
 from tasks.store.engine import open_store
 from tasks.store.models import own_types, shared_model
+from tasks.store.passing import may_pass
 from tasks.store.snapshots import keep_snapshot, local_snapshot
 
 
@@ -38,6 +39,7 @@ def current_anchor(spec: ModelSpec, *, settings: Settings | None = None) -> Anch
     wrong with the file or the keeper stands in `trouble`, for the gate to refuse on.
 
     Raises:
+        RegistryUnavailable: when the registry, or what keeps the rows, does not answer.
         StoreError: when the store does not answer.
     """
     place = settings or Settings()
@@ -53,9 +55,9 @@ def current_anchor(spec: ModelSpec, *, settings: Settings | None = None) -> Anch
         path = _local(row, place)
         keeper = _keeper(spec, row, place)
     except WorkflowError as err:
+        if may_pass(err):
+            raise
         trouble = f"{err.found}; {err.todo}" if err.todo else err.found
-    except OSError as err:
-        trouble = f"its rows cannot be read ({type(err).__name__}); restore them, or renew it with a reason"
     found = _ref(row, path, keeper, trouble)
     task_logger(__name__).info(
         "%s: anchor %s of %d rows, fixed with version %d, kept by version %s%s",
@@ -153,6 +155,8 @@ def _chosen(spec: ModelSpec, trained: Trained, champion: ChampionRef | None) -> 
     try:
         holdout = pd.read_parquet(trained.holdout_path)
     except (OSError, ValueError) as err:
+        if may_pass(err):
+            raise
         return pd.DataFrame(), f"the holdout cannot be read ({type(err).__name__})"
     at, after = spec.source.timestamp, ""
     if champion:

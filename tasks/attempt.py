@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.clock import now_or
-from tasks.core.errors import LaunchError, WorkflowError
+from tasks.core.errors import Overtaken, WorkflowError
 from tasks.core.model.new_rows import default_min_new_rows
 from tasks.core.policy.standing import objection, overtaken
 from tasks.core.spec import ModelSpec
@@ -197,10 +197,10 @@ def still_ours(spec: ModelSpec, attempt: Attempt) -> None:
     """Return nothing while this run holds its claim.
 
     Raises:
-        LaunchError: when the claim was lost, so that this run must leave nothing behind.
+        Overtaken: when the claim was lost, so that this run must leave nothing behind.
     """
     if not claims.renew(open_store(None), attempt.id, attempt.owner, now_or(None)):
-        raise LaunchError(
+        raise Overtaken(
             f"attempt {attempt.id} taken over by another run",
             "a claim that holds until the end",
             "nothing: the other run carries it out",

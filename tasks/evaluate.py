@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.errors import RegistryError, TrainingError, WorkflowError
+from tasks.core.errors import RegistryError, RegistryUnavailable, TrainingError, WorkflowError
 from tasks.core.evaluation.clusters import clustered_interval
 from tasks.core.evaluation.comparison import row_clusters
 from tasks.core.evaluation.evidence import AnchorEvidence, GateEvidence, PairedScores, Worth
@@ -36,6 +36,7 @@ from tasks.evaluating.groups import groups_of
 from tasks.evaluating.seen import Unseen, unseen
 from tasks.evaluating.worth import worth_of
 from tasks.log import task_logger
+from tasks.run_state import again_if_passing
 from tasks.settings import Settings
 from tasks.store.models import own_types, shared_model
 
@@ -52,7 +53,13 @@ _USUAL = {
 }
 
 
-@task(retries=0, timeout_seconds=3600, cache_policy=NO_CACHE)
+@task(
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=again_if_passing,
+    timeout_seconds=3600,
+    cache_policy=NO_CACHE,
+)
 def evaluate_pair(
     spec: ModelSpec,
     trained: Trained,
@@ -83,6 +90,7 @@ def evaluate_pair(
         TrainingError: when the challenger has no score on its holdout, for example because the metric needs
             probabilities and the estimator gives none.
         RegistryError: when the challenger's file is not the one that was trained.
+        RegistryUnavailable: when what keeps the champion's rows or the anchor does not answer.
     """
     place, started = settings or Settings(), time.perf_counter()
     holdout = pd.read_parquet(trained.holdout_path)
@@ -194,6 +202,8 @@ def _champion_answers(
         model = shared_model(champion.model_path, also=own_types(spec))
         lost = [name for name in getattr(model, "feature_names_in_", ()) if name not in rows]
         return answers_to(spec, model, rows), ""
+    except RegistryUnavailable:
+        raise
     except RegistryError as err:
         return None, f"the champion cannot be loaded ({err.found})"
     except Exception as err:  # a model may fail in any way on rows it was not made for

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import parse_duration, utc
 from tasks.log import task_logger
 from tasks.settings import Settings
+from tasks.store.deadline import NoAnswer, within
 from tasks.store.engine import open_store
 from tasks.store.silence import last_heard
 
@@ -115,21 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _within(seconds: float, address: str, content: dict[str, str]) -> str:
     """Return why nobody took the content in time; empty when somebody did."""
-    said = [f"no answer within {seconds:g} seconds"]
-
-    def work() -> None:
-        try:
-            said[0] = _send(_checked(address), content, seconds)
-        except SpecError as err:
-            said[0] = str(err)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError, ValueError) as err:
-            said[0] = type(err).__name__  # its text holds the address
-
-    # A thread, because no client bounds the time that a name server takes.
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return said[0]
+    try:
+        return within(seconds, lambda: _send(_checked(address), content, seconds))
+    except (SpecError, NoAnswer) as err:
+        return str(err)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError, ValueError) as err:
+        return type(err).__name__  # its text holds the address
 
 
 def _send(address: str, content: dict[str, str], seconds: float) -> str:

@@ -95,6 +95,44 @@ def tell(
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
+def tell_decided(
+    spec: ModelSpec,
+    decision_id: str,
+    outcome: str,
+    message: str,
+    *,
+    as_of: datetime,
+    settings: Settings | None = None,
+    link: str = "",
+) -> Told:
+    """Return who was told how a decision ended, for information; nobody where that was told before.
+
+    It opens no incident: what was decided is done. Who wants to know of promotions, of challengers that were
+    kept back and of what people ruled names a channel in `alerts.info`.
+
+    Args:
+        spec: The model.
+        decision_id: Its id in the ledger; each outcome of it is told once.
+        outcome: The end in one word, for example promoted.
+        message: What was decided, by whom and why.
+        as_of: When it counts as decided.
+        settings: This place.
+        link: Where to look; default: the page of this run.
+    """
+    desk, cause = _Desk.here(spec, settings, link), f"decided {decision_id} {outcome}"
+    look = Look(cause, "info", True, message[:LONGEST])
+    said = {
+        channel: replace(one, subject=f"[info] {spec.name}: {outcome}")
+        for channel, one in desk.voice.opening(look, "info").items()
+    }
+    incident = alerts.note_once(
+        desk.engine, model=spec.name, cause=cause, message=look.message, at=as_of,
+        contents=said, now=desk.voice.now, wait=desk.voice.wait,
+    )  # fmt: skip
+    return desk.sent([Heard(look, opened=incident)])[0]
+
+
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=120, cache_policy=NO_CACHE)
 def announce(
     spec: ModelSpec, decision: Decision, *, as_of: datetime, settings: Settings | None = None, link: str = ""
 ) -> tuple[Told, ...]:

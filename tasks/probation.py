@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.clock import now_or
 from tasks.core.dataset import Dataset
-from tasks.core.errors import NotServable, PromotionRefused, RegistryError
+from tasks.core.errors import NotServable, PromotionRefused, RegistryError, RegistryUnavailable
 from tasks.core.policy.probation import (
     Probation,
     ahead_of_clock,
@@ -33,6 +33,7 @@ from tasks.settings import Settings
 from tasks.store import checks, ledger, registry
 from tasks.store.agreed import served_digest
 from tasks.store.engine import open_store
+from tasks.store.passing import may_pass
 from tasks.store.version import Version
 from tasks.versions.champion import agreed_champion
 from tasks.versions.damage import is_about_version, is_gone, read_through
@@ -75,6 +76,7 @@ def guard_files(spec: ModelSpec, *, as_of: datetime, settings: Settings | None =
     somebody moved by hand is for that person to explain.
 
     Raises:
+        RegistryUnavailable: when the registry does not answer.
         StoreError: when the ledger does not answer.
     """
     place = settings or Settings()
@@ -176,6 +178,8 @@ def _fault(spec: ModelSpec, last: ledger.LedgerRow, place: Settings) -> str | No
     try:
         serving = agreed_champion(spec.name, place)
     except RegistryError as err:
+        if may_pass(err):
+            raise
         return _disagreement(spec.name, last, err, place)
     if serving is None:
         return None
@@ -188,6 +192,8 @@ def _damage(spec: ModelSpec, version: Version, place: Settings) -> str | None:
             version, spec, place, is_ours=served_digest(spec.name, version.number, place) == version.digest
         )
     except RegistryError as err:
+        if may_pass(err):
+            raise
         if is_about_version(err):
             return f"found {err.found}"
         task_logger(__name__).warning(
@@ -204,6 +210,8 @@ def _disagreement(name: str, last: ledger.LedgerRow, err: RegistryError, place: 
         serving = registry.find_champion(name, settings=place)
         if serving is None and is_gone(name, number, place):
             return "it is gone from the registry"
+    except RegistryUnavailable:
+        raise
     except RegistryError:
         serving = None
     digest = str(last.evidence.get("digest") or "")
@@ -254,6 +262,8 @@ def _go_back(
             now = ledger.history(open_store(place), spec.name)
             if [row for row in now if row.action in SERVING][-1] != last:  # somebody was faster
                 return _standing(now)
+            if may_pass(err):
+                raise
             troubles.append(f"version {number}: {err.found}")
             own = isinstance(err, NotServable) or (isinstance(err, RegistryError) and is_about_version(err))
             if not own:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect import task
@@ -15,6 +15,7 @@ from tasks.core.policy.decision import Decision
 from tasks.core.records.comparison import Compared, comparison_markdown
 from tasks.core.records.decision import Ended, decision_markdown, ended_markdown
 from tasks.core.records.drift import drift_markdown
+from tasks.core.records.drift_words import class_names
 from tasks.core.records.performance import performance_markdown
 from tasks.core.spec import ModelSpec
 from tasks.core.window import Window
@@ -61,10 +62,19 @@ def publish_comparison(spec: ModelSpec, compared: Compared, window: Window | Non
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=60, cache_policy=NO_CACHE)
 def publish_drift(
-    spec: ModelSpec, verdict: DriftVerdict, window: Window | None = None, *, report: str = ""
+    spec: ModelSpec,
+    verdict: DriftVerdict,
+    window: Window | None = None,
+    *,
+    report: str = "",
+    classes: Sequence[object] | None = None,
 ) -> str:
-    """Return the key of the artifact with the verdict in words and numbers; `report` is where its page is."""
-    text = drift_markdown(spec, verdict, window, report=report)
+    """Return the key of the artifact with the verdict in words and numbers; `report` is where its page is.
+
+    `classes` are the champion's labels, in the order of its probabilities.
+    """
+    with class_names(classes):
+        text = drift_markdown(spec, verdict, window, report=report)
     return _publish(spec, "drift", text, f"drift: {verdict.outcome}", window)
 
 

@@ -15,9 +15,10 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.clock import now_or
 from tasks.core.dataset import Dataset
-from tasks.core.errors import RegistryError
+from tasks.core.errors import RegistryError, RegistryUnavailable
 from tasks.core.model.bundle import Manifest
 from tasks.core.policy.stages import FILED
+from tasks.core.records.text import number
 from tasks.core.results import Evaluated, Trained
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_change import as_served, beside, spec_change
@@ -67,6 +68,17 @@ class Registered:
     why: str
     champion_version: int | None
     as_of: datetime
+    scores: tuple[float | None, float | None] = (None, None)
+    """What it and the champion came to on the same rows, in the model's metric."""
+
+    @property
+    def compared(self) -> str:
+        """Both scores, as far as they are known."""
+        shown = [None if score is None else number(score) for score in self.scores]
+        if shown[0] is None:
+            return ""
+        before = f", version {self.champion_version} {shown[1]}" if shown[1] is not None else ""
+        return f"{shown[0]}{before}"
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=600, cache_policy=NO_CACHE)
@@ -92,7 +104,14 @@ def find_registered(spec: ModelSpec, attempt: str, *, settings: Settings | None 
             why="; ".join(str(reason) for reason in gate.get("reasons", ())) or str(gate.get("outcome")),
             champion_version=None if before is None else int(before),
             as_of=manifest.created,
+            scores=(_score(manifest, "metrics", spec), _score(manifest, "champion_metrics", spec)),
         )
+
+
+def _score(manifest: Manifest, which: str, spec: ModelSpec) -> float | None:
+    given = manifest.training.get(which) or {}
+    value = given.get(spec.metric)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def served_by(spec: ModelSpec, incumbent: ChampionInfo) -> tuple[ModelSpec, str]:
@@ -134,6 +153,8 @@ def unseen_rows(spec: ModelSpec, version: Version, *, settings: Settings | None 
     scratch.mkdir(exist_ok=True)
     try:
         found = as_trained(spec, copy.manifest, Path(copy.path), scratch, place)
+    except RegistryUnavailable:
+        raise
     except (RegistryError, KeyError) as err:  # a later version fixes the anchor from its own
         task_logger(__name__).warning("%s: no unseen rows of version %d (%s)", spec.name, version.number, err)
         return None

@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.drift.results import DriftVerdict
 from tasks.core.records.drift_calendar import MEANINGS, SYMBOLS, how_many
 from tasks.core.records.drift_page import DriftPage, drift_page, watched
-from tasks.core.records.drift_words import named, short_percent
+from tasks.core.records.drift_words import class_names, named, short_percent
 from tasks.core.records.text import number
 from tasks.core.replay.advice import Advice
 from tasks.core.replay.advice_text import advice_details, advice_sentence, amount, interval_text, signed
@@ -57,15 +57,21 @@ def publish_backtest(result: Backtest, advice: Advice, folder: Path) -> Path:
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=300, cache_policy=NO_CACHE)
 def publish_drift_report(
-    spec: ModelSpec, verdict: DriftVerdict, window: Window, *, settings: Settings | None = None
+    spec: ModelSpec,
+    verdict: DriftVerdict,
+    window: Window,
+    *,
+    classes: Sequence[object] | None = None,
+    settings: Settings | None = None,
 ) -> str:
     """Return where the drift report of this window stands: a file or `s3://` address below the artifact root.
 
     One page per window: publishing it again replaces it, and the same verdict with the same history gives
     the same page. Earlier windows come from the store, this one from the verdict.
     """
-    started, page = time.monotonic(), _drift_page(spec, verdict, window, settings)
-    with TemporaryDirectory() as folder:
+    started = time.monotonic()
+    with class_names(classes), TemporaryDirectory() as folder:
+        page = _drift_page(spec, verdict, window, settings)
         path = write_drift_report(page, Path(folder) / "drift.html")
         size = path.stat().st_size
         stands = keep_report(path, spec.name, name=f"drift/{_stamp(window)}.html", settings=settings)

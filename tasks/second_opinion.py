@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.dataset import Dataset
-from tasks.core.errors import PromotionRefused, WorkflowError
+from tasks.core.errors import WorkflowError
 from tasks.core.evaluation.comparison import ComparedChampions, FormerChampion, compare_champions
 from tasks.core.model.bundle import MODEL
 from tasks.core.policy.partners import pair_after, withdrawn_partners
@@ -26,6 +26,7 @@ from tasks.store.dataset_parts import check_part, parts_of
 from tasks.store.engine import open_store
 from tasks.store.labels import matured
 from tasks.store.models import own_types, shared_model
+from tasks.store.passing import may_pass
 from tasks.versions.partner import set_partner
 
 ACTOR = "second opinion"
@@ -127,7 +128,9 @@ def follow_second_opinion(
             as_of=as_of,
             settings=place,
         )
-    except (PromotionRefused, WorkflowError) as err:
+    except WorkflowError as err:
+        if may_pass(err):
+            raise
         task_logger(__name__).warning("%s: version %s does not answer beside it: %s", spec.name, partner, err)
         return None
 
@@ -141,6 +144,8 @@ def _loaded(spec: ModelSpec, numbers: list[int], place: Settings) -> dict[int, F
             also = {*own_types(spec), *own_types(copy.spec)}
             model = shared_model(copy.model_path, sha256=copy.manifest.files[MODEL], also=also)
         except WorkflowError as err:
+            if may_pass(err):
+                raise
             task_logger(__name__).warning("%s: version %d is not compared: %s", spec.name, number, err)
             continue
         loaded[number] = FormerChampion(number, model, copy.train_end)

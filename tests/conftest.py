@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ from tasks.core.spec_parts import Estimator
 from tasks.settings import Settings
 from tests.faults.retraining import in_child, registered
 from tests.make import make_frame, make_spec
+
+# Modules that tests write and name in a model block; processes that tests start get it too.
+os.environ["EVERGREEN_CODE"] = (
+    "models,tests,tasks,my_rules,no_such_module,own_features,near_features,slow_features,features_of_a_user"
+)
 
 pytest_plugins = ["tests.services", "tests.versions"]
 

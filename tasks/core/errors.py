@@ -8,10 +8,12 @@ WorkflowError
 ├── TrainingError        no model could be fitted or scored
 ├── DriftError           a reference or window cannot be profiled
 ├── RegistryError        a version could not be written, read or believed
+│   └── RegistryUnavailable ... because registry, disk or network did not answer: retried, never a verdict
 ├── StoreError           the store of history does not answer
 ├── PromotionRefused     the gate or an approval said no; a normal outcome
 │   └── NotServable         ... or the version does not load or answer in a clean process
 └── LaunchError          a retraining could not be started
+    └── Overtaken           ... to its end, because another run took it over; nothing is wrong
 """
 
 from __future__ import annotations
@@ -88,6 +90,10 @@ class RegistryError(WorkflowError):
     """A version could not be written, read or believed."""
 
 
+class RegistryUnavailable(RegistryError):
+    """Registry, disk or network did not answer; retried, and nothing is decided on it."""
+
+
 class StoreError(WorkflowError):
     """The store of history does not answer or cannot be used."""
 
@@ -102,3 +108,7 @@ class NotServable(PromotionRefused):
 
 class LaunchError(WorkflowError):
     """A retraining could not be started."""
+
+
+class Overtaken(LaunchError):
+    """Another run carries the attempt out by now: this one leaves nothing behind, and nothing is wrong."""

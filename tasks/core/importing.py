@@ -1,12 +1,50 @@
-"""Objects named in a spec by import string."""
+"""Objects named in a spec by import string: scikit-learn's estimators, and code of this place's own packages.
+
+A spec may be typed in a form, so it names no callable of just any module: only of packages that
+`EVERGREEN_CODE` lists (default: `models`), defined there.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from tasks.core.errors import SpecError
+from tasks.core.spec import ModelSpec
+from tasks.core.spec_estimator import is_part
+
+OWN_CODE = "models"
+_PARTS = "estimator.params"
+# Whose functions and classes a module of one's own may pass on under its own name.
+_LIBRARIES = frozenset({"sklearn", "numpy", "scipy", "pandas"})
+
+
+def own_packages() -> tuple[str, ...]:
+    """Return the packages whose code a spec of this place may name, from `EVERGREEN_CODE`."""
+    named = os.environ.get("EVERGREEN_CODE", OWN_CODE)
+    return tuple(part.strip() for part in named.split(",") if part.strip())
+
+
+def check_named(path: str, *, field: str) -> None:
+    """Return nothing where a spec of this place may name what stands at this import string.
+
+    Raises:
+        SpecError: otherwise; nothing was imported.
+    """
+    module = path.rpartition(":" if ":" in path else ".")[0]
+    if module == "sklearn" or module.startswith("sklearn.") or (field == _PARTS and module == "numpy"):
+        return
+    own = own_packages()
+    if not any(module == package or module.startswith(f"{package}.") for package in own):
+        raise SpecError(
+            f"{field} {path!r}",
+            f"code in {', '.join(own) or 'no package at all'}, as EVERGREEN_CODE lists packages",
+            "move it there, or add its package to EVERGREEN_CODE where the flows run",
+        )
 
 
 def load_object(path: str, *, field: str = "import string") -> Any:  # Any: whatever the path names
@@ -17,8 +55,8 @@ def load_object(path: str, *, field: str = "import string") -> Any:  # Any: what
         field: Where in the spec it stands, for the error's text.
 
     Raises:
-        SpecError: when the module cannot be found or has no such name. An error inside the module itself is
-            passed on as it is, because only its own text tells what is wrong there.
+        SpecError: when the spec may not name it, the module cannot be found or has no such name. An error
+            inside the module itself is passed on as it is, because only its own text tells what is wrong.
 
     Example:
         >>> load_object("sklearn.linear_model.Ridge").__name__
@@ -27,6 +65,7 @@ def load_object(path: str, *, field: str = "import string") -> Any:  # Any: what
     module_name, _, name = path.rpartition(":" if ":" in path else ".")
     if not module_name or not name:
         raise SpecError(f"{field} {path!r}", "package.module:name", "write the module and the name in it")
+    check_named(path, field=field)
     if not _exists(module_name):
         raise SpecError(f"{field} {path!r}, but there is no module {module_name!r}", "an installed module")
     module = import_module(module_name)
@@ -34,7 +73,55 @@ def load_object(path: str, *, field: str = "import string") -> Any:  # Any: what
         near = [other for other in dir(module) if other.lower() == name.lower()]
         hint = f"did you mean {near[0]}?" if near else f"see what {module_name} defines"
         raise SpecError(f"{field} {path!r}, but {module_name} has no {name!r}", "a name it defines", hint)
-    return getattr(module, name)
+    found = getattr(module, name)
+    check_home(found, path, field=field)
+    return found
+
+
+def named_code(spec: ModelSpec) -> set[str]:
+    """Return the import strings in the spec, besides those of scikit-learn and numpy."""
+    estimator = spec.estimator
+    paths = {estimator.class_path, *_parts(estimator.params), *_parts(estimator.search)}
+    paths |= {path for path in (estimator.preprocess, spec.gate.value.function) if path}
+    paths |= {name for name in spec.contract.checks if ":" in name or "." in name}
+    return {path for path in paths if path.split(".")[0] not in {"sklearn", "numpy"}}
+
+
+def _parts(value: Any) -> Iterator[str]:  # Any: YAML
+    if isinstance(value, dict):
+        if is_part(value):
+            yield str(value["function"] if "function" in value else value["class"])
+        for inner in value.values():
+            yield from _parts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _parts(inner)
+
+
+def check_home(found: object, path: str, *, field: str) -> None:
+    """Refuse scikit-learn's loaders and helpers, and what a module of one's own merely imported.
+
+    Raises:
+        SpecError: saying where it comes from.
+    """
+    if path.startswith("sklearn."):
+        if isinstance(found, type) and hasattr(found, "fit"):
+            return
+        if field == _PARTS and path.startswith("sklearn.feature_selection."):
+            return
+        raise SpecError(f"{field} {path!r}", "a scikit-learn estimator class", "name one of its estimators")
+    if not isinstance(found, type | FunctionType | BuiltinFunctionType):
+        return
+    home = str(found.__module__ or "")
+    own = own_packages()
+    if home.split(".", maxsplit=1)[0] not in _LIBRARIES and not any(
+        f"{home}.".startswith(f"{each}.") for each in own
+    ):
+        raise SpecError(
+            f"{field} {path!r}, which comes from {home!r}",
+            f"code defined in {', '.join(own)}",
+            "write a function of your own around it",
+        )
 
 
 def _exists(module_name: str) -> bool:

@@ -26,6 +26,7 @@ _TODO = {
     " or for features that are missing",
     "retraining": "look at the failed run and run retrain again; the champion keeps serving",
     "approval": "look at the waiting version with the flow promote, then approve or reject it with a reason",
+    "decided": "nothing; it is done, and the ledger has it",
     "launch": "look at the worker and its queue: a retraining was asked for and did not start",
     "automatic rollback": "look at what the version before does, and at why this one failed",
     "canary": "look at the challenger's answers; it gets no more live rows, and the champion answers all",

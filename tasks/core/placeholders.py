@@ -25,6 +25,21 @@ _SECRETIVE = re.compile(
     r"|[a-z]*(?:password|passwd|secret|signature|token))(?:$|[^a-z])",
     re.IGNORECASE,
 )
+_TOKEN = re.compile(
+    r"eyJ[\w-]{8,}\.[\w-]{4,}\.?[\w-]*|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}"
+    r"|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|sk[-_](?:live[-_]|proj-)?\w{20,}|sv=\d{4}-\d\d-\d\d.*"
+)
+_WHOLE_NAMES = frozenset({"code", "jwt"})  # of a URL's values; parts of longer names mean something else
+# In a query, where a column may be called business_key or country_code.
+_PLAINLY = re.compile(
+    r"(?:^|_)(?:password|passwd|passphrase|pwd|secret|token|jwt|api_?key|access_?key|credentials?)$",
+    re.IGNORECASE,
+)
+_HEX = re.compile(r"[0-9a-fA-F-]+")
+_ASSIGNED = re.compile(
+    r"(?P<name>\w+)\s*(?:=>|=|:=|\bLIKE\b|\bIDENTIFIED\s+BY\b|\bPASSWORD\b)\s*'(?P<value>[^']+)'",
+    re.IGNORECASE,
+)
 # For the form's schema, so that the Prefect API itself refuses a literal password before it is stored. The
 # full rule is `literal_secret`; a schema cannot say more than this.
 NO_LITERAL_PASSWORD = r"^(?![A-Za-z][\w+.-]*://[^/@:]*:(?!(?:\$\{[^}]*\})+@)[^@/]+@)"  # noqa: S105
@@ -110,9 +125,55 @@ def literal_secret(url: str) -> str | None:
     start = min((at for at in map(marked.find, "?#;") if at >= 0), default=len(marked))
     for pair in re.split(r"[?#;&]", _unquoted(marked[start:])):
         key, _, value = pair.partition("=")
-        if _SECRETIVE.search(key) and _said(value):
+        is_secret = _SECRETIVE.search(key) or key.strip().lower() in _WHOLE_NAMES
+        if _said(value) and (is_secret or _is_token(value)):
             return f"a value of {key.strip()[:40]!r}"
+    head = _unquoted(marked[:start]).partition("://")
+    for part in re.split(r"[/\\:@=]", head[2] or head[0]):
+        if _is_token(part):
+            return "a token in the path"
     return None
+
+
+def literal_in_text(text: str) -> str | None:
+    """Return what kind of secret stands literally in a query or a parameter; never the secret.
+
+    Example:
+        >>> literal_in_text("select * from t where api_key = 'abc'")
+        "a value of 'api_key'"
+        >>> literal_in_text("select * from t where api_key = :key and region = 'north'") is None
+        True
+    """
+    marked = _marked(text)
+    for url in re.findall(r"[A-Za-z][\w+.-]*://[^\s'\"]+", marked):
+        if what := literal_secret(url):
+            return what
+    for match in _ASSIGNED.finditer(marked):
+        if _PLAINLY.search(match["name"]) and _said(match["value"]):
+            return f"a value of {match['name'][:40]!r}"
+    words = re.split(r"[\s'\"(),;=]", marked)
+    return "a token" if any(_is_token(word) for word in words) else None
+
+
+def literal_parameter(name: str, value: str) -> str | None:
+    """Return what kind of secret a bound parameter holds literally; never the secret.
+
+    Example:
+        >>> literal_parameter("api_key", "abc"), literal_parameter("api_key", "${KEY}")
+        ("a value of 'api_key'", None)
+    """
+    if _PLAINLY.search(name) and _said(_marked(value)):
+        return f"a value of {name[:40]!r}"
+    return literal_in_text(value)
+
+
+def _is_token(text: str) -> bool:
+    """Tell whether a text has a credential's shape: a JSON Web Token, a vendor's key, or long and random."""
+    if _TOKEN.fullmatch(text):
+        return True
+    long = re.fullmatch(r"[A-Za-z0-9_-]{32,}", text) is not None and _HEX.fullmatch(text) is None
+    kinds = sum(bool(re.search(kind, text)) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
+    return long and kinds == 3 and len(set(text)) >= 16
 
 
 def _said(part: str) -> str:
@@ -171,10 +232,17 @@ def without_secrets(url: str) -> str:
     Raises:
         ValueError: naming what is wrong, as pydantic collects it.
     """
-    if what := literal_secret(url):
-        raise ValueError(f"{what} stands in it; write ${{NAME}} or ${{block:secret/name}} there instead")
+    refuse_secret(literal_secret(url))
     known_placeholders(url)
     return url
+
+
+def refuse_secret(
+    what: str | None, instead: str = "write ${NAME} or ${block:secret/name} there instead"
+) -> None:
+    """Raise a ValueError where a secret of this kind was found, saying what to do."""
+    if what:
+        raise ValueError(f"{what} stands in it; {instead}")
 
 
 def known_placeholders(text: str) -> None:

@@ -164,7 +164,11 @@ class Estimator(Part):
     )
     preprocess: ImportPath | None = Field(
         None,
-        **at(4, "`package.module:function` returning an unfitted transformer to use before the estimator."),
+        **at(
+            4,
+            "`package.module:function` returning an unfitted transformer to use before the estimator; in a "
+            "package that EVERGREEN_CODE lists (default: models).",
+        ),
     )
     seed: int = Field(0, ge=0, **at(5, "Seed of everything random in training and evaluation."))
 

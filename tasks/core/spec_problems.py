@@ -53,7 +53,8 @@ def _problem(item: Any, root: type[BaseModel], named: type[BaseModel]) -> str:  
     elif item["type"] == "model_type":
         message = f"Input should have the keys {', '.join(_keys_at(path, root, named))}"
     message = _FORMS.get(item.get("ctx", {}).get("pattern", ""), message)
-    return f"{'.'.join(path) or 'the block'}: {message}{_given(item['input'])}"
+    given = "" if "stands in it" in message else _given(item["input"])  # a secret, perhaps at its beginning
+    return f"{'.'.join(path) or 'the block'}: {message}{given}"
 
 
 def _given(value: object) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from tasks.core.placeholders import literal_secret, refuse_secret
 from tasks.core.spec_parts import Length, Number, Part, Share, at
 
 _TABLE = re.compile(r"^table:[A-Za-z_][A-Za-z0-9_]{0,62}$")
@@ -89,6 +90,9 @@ class Scoring(Part):
     def _place(cls, into: str | None) -> str | None:
         if into is not None and into.startswith("table:") and not _TABLE.match(into):
             raise ValueError("scoring.into names no table: table:name, of letters, digits and _")
+        refuse_secret(
+            literal_secret(into or ""), "name a folder or bucket; credentials come from EVERGREEN_AWS"
+        )
         return into
 
     batch_rows: int = Field(50_000, ge=100, le=5_000_000, **at(1, "Rows that are in memory at once."))

@@ -7,7 +7,14 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.core.placeholders import NO_LITERAL_PASSWORD, known_placeholders, without_secrets
+from tasks.core.placeholders import (
+    NO_LITERAL_PASSWORD,
+    known_placeholders,
+    literal_in_text,
+    literal_parameter,
+    refuse_secret,
+    without_secrets,
+)
 from tasks.core.spec_parts import (
     Column,
     Columns,
@@ -15,7 +22,6 @@ from tasks.core.spec_parts import (
     Part,
     Scalar,
     at,
-    texts_of,
 )
 
 NO_KEY = "row"
@@ -138,9 +144,17 @@ class Source(Part):
     @field_validator("parameters")
     @classmethod
     def _known_parameters(cls, parameters: dict[str, Scalar]) -> dict[str, Scalar]:
-        for text in texts_of(list(parameters.values())):
-            known_placeholders(text)
+        for name, value in parameters.items():
+            if isinstance(value, str):
+                known_placeholders(value)
+                refuse_secret(literal_parameter(name, value))
         return parameters
+
+    @field_validator("query")
+    @classmethod
+    def _query_without_secrets(cls, query: str | None) -> str | None:
+        refuse_secret(literal_in_text(query or ""), "bind it as a parameter whose value is ${NAME}")
+        return query
 
     @model_validator(mode="after")
     def _table_or_query(self) -> Source:

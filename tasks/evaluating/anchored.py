@@ -25,6 +25,7 @@ from tasks.settings import Settings
 from tasks.store import catalog
 from tasks.store.engine import open_store
 from tasks.store.models import own_types, shared_model
+from tasks.store.passing import answering_not, may_pass
 
 _LEARNT = "the challenger was trained without leaving its rows out"
 _ANEW = (
@@ -76,6 +77,8 @@ def anchor_evidence(
         if anchor.keeper is not None:
             theirs = answers_to(spec, shared_model(anchor.keeper.model_path, also=own_types(spec)), rows)
     except Exception as err:  # of whatever kind: without these answers nothing is shown
+        if may_pass(err):
+            raise answering_not("the anchor", err, spec.name) from err
         told = err.found if isinstance(err, WorkflowError) else type(err).__name__
         return replace(found, trouble=f"{what} ({told}); restore it, or renew the anchor with a reason")
     return replace(found, challenger=mine, keeper=theirs, weights=weights)

@@ -20,6 +20,7 @@ from tasks.core.spec import ModelSpec
 from tasks.core.window import utc
 from tasks.log import task_logger
 from tasks.settings import Settings
+from tasks.store.passing import answering_not, may_pass
 from tasks.store.s3 import filesystem
 
 
@@ -68,6 +69,8 @@ def unseen(
     try:
         learnt = _learnt(spec, rows, champion, snapshot, settings)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, WorkflowError) as err:
+        if may_pass(err):
+            raise answering_not("the rows of the champion", err, spec.name) from err
         task_logger(__name__).info(
             "%s: rows of version %d cannot be read (%s): only their time tells what it has learnt from",
             spec.name,

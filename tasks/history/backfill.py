@@ -85,16 +85,14 @@ def _quotable(model: str) -> str:
 
 
 def _manifest(version: Version) -> Manifest:
-    import mlflow
-
     from tasks.core.model.bundle import MANIFEST, Manifest, digest_of
-    from tasks.store.mlflow_client import registry_errors
+    from tasks.store.mlflow_client import download, registry_errors
 
     with (
         registry_errors(f"reading version {version.number}", version.name),
         tempfile.TemporaryDirectory(prefix="evergreen-") as folder,
     ):
-        mlflow.artifacts.download_artifacts(artifact_uri=f"{version.source}/{MANIFEST}", dst_path=folder)
+        download(f"{version.source}/{MANIFEST}", Path(folder))
         data = (Path(folder) / MANIFEST).read_bytes()
     if digest_of(data) != version.digest:
         raise RegistryError(

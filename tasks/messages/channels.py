@@ -18,6 +18,7 @@ from tasks.core.hosts import on_this_host
 from tasks.core.messages import Message
 from tasks.log import task_logger
 from tasks.messages.pagers import close_or_open
+from tasks.store.deadline import SECONDS, within
 
 # What people call a channel, and what Prefect calls the block. Other names are taken as Prefect's own.
 BLOCKS = {
@@ -115,11 +116,15 @@ def _one_by_one(block: Any, field: str, receivers: list[str], message: Message, 
 
 def _notify(block: Any, message: Message) -> None:  # Any: a notification block
     """Let the block send. Prefect's own swallow every failure unless they are told to raise it."""
-    raising = getattr(block, "raise_on_failure", nullcontext)
-    with raising():
-        result = block.notify(body=message.body, subject=message.subject)
-        if inspect.isawaitable(result):  # a block of the user's own may be asynchronous
-            asyncio.run(_awaited(result))
+
+    def notify() -> None:
+        raising = getattr(block, "raise_on_failure", nullcontext)
+        with raising():
+            result = block.notify(body=message.body, subject=message.subject)
+            if inspect.isawaitable(result):  # a block of the user's own may be asynchronous
+                asyncio.run(_awaited(result))
+
+    within(SECONDS, notify)
 
 
 async def _awaited(result: Any) -> None:  # Any: what an asynchronous block returns

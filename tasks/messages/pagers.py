@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from tasks.core.messages import Message
+from tasks.store.deadline import SECONDS, within
 
 PAGERDUTY = {
     "us": "https://events.pagerduty.com/v2/enqueue",
@@ -94,5 +95,10 @@ def _opsgenie_headers(block: Any) -> dict[str, str]:
 
 
 def _ask(url: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
-    with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
-        client.post(url, json=body, headers=headers).raise_for_status()
+    client = httpx.Client(timeout=TIMEOUT, follow_redirects=False)
+
+    def post() -> None:
+        with client, client.stream("POST", url, json=body, headers=headers) as answer:
+            answer.raise_for_status()
+
+    within(SECONDS, post, give_up=client.close)

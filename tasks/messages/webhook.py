@@ -12,6 +12,7 @@ from tasks.core.errors import SpecError
 from tasks.core.hosts import on_this_host
 from tasks.core.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from tasks.settings import Settings
+from tasks.store.deadline import SECONDS, within
 from tasks.store.schema import dump_json
 
 TIMEOUT = httpx.Timeout(10)
@@ -28,6 +29,7 @@ def post_signed(
     Raises:
         SpecError: when no deployer or no key is set, or its address is not safe to send to; says which.
         httpx.HTTPError: when the deployer does not take it.
+        NoAnswer: when it does not answer in time.
     """
     address, key = _address(settings), _key(settings)
     body, moment = dump_json(dict(content)).encode(), int(clock())
@@ -37,11 +39,13 @@ def post_signed(
         TIMESTAMP_HEADER: str(moment),
         SIGNATURE_HEADER: sign(body, moment, key),
     }
-    with (
-        httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client,
-        client.stream("POST", address, content=body, headers=headers) as answer,
-    ):
-        answer.raise_for_status()
+    client = httpx.Client(timeout=TIMEOUT, follow_redirects=False)
+
+    def post() -> None:
+        with client, client.stream("POST", address, content=body, headers=headers) as answer:
+            answer.raise_for_status()
+
+    within(SECONDS, post, give_up=client.close)
 
 
 def _address(settings: Settings) -> str:

@@ -12,10 +12,11 @@ import pyarrow as pa
 from prefect.exceptions import PrefectException
 
 from tasks.core.errors import FetchError, WorkflowError
+from tasks.core.placeholders import placeholders
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.sources.keyed import keyed
-from tasks.sources.secrets import filled_parameters, filled_url
+from tasks.sources.secrets import filled_parameters, filled_url, written_error
 from tasks.sources.where import Where
 
 
@@ -63,7 +64,13 @@ def opened(spec: ModelSpec, settings: Settings) -> Iterator[Source]:
     try:
         with closing(_source(spec, settings)) as source:
             yield keyed(source, spec)
-    except (WorkflowError, PrefectException, TimeoutError):
+    except WorkflowError as err:
+        if placeholders(spec.source.url) or any(
+            "${" in str(value) for value in spec.source.parameters.values()
+        ):
+            raise written_error(err) from None
+        raise
+    except (PrefectException, TimeoutError):
         raise
     except Exception as err:
         at = traceback.extract_tb(err.__traceback__)[-1]

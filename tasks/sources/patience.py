@@ -7,25 +7,13 @@ from typing import Any
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from tasks.core.errors import SourceUnavailable
-
-
-def _may_pass(task: Any, run: Any, state: Any) -> bool:  # Any: Prefect's own callback types
-    """Retry only what another attempt can mend."""
-    try:
-        state.result()
-    except SourceUnavailable:
-        return True
-    except Exception:
-        return False
-    return False
-
+from tasks.run_state import again_if_passing
 
 READING: dict[str, Any] = {  # Any: keyword arguments of Prefect's decorator
     "retries": 2,
     "retry_delay_seconds": exponential_backoff(backoff_factor=5),
     "retry_jitter_factor": 0.5,
-    "retry_condition_fn": _may_pass,
+    "retry_condition_fn": again_if_passing,
     "timeout_seconds": 4 * 3600,
     "cache_policy": NO_CACHE,
 }

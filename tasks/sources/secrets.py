@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
+from urllib.parse import quote
 
 from tasks.aws import secret_of_block
 from tasks.core.errors import SpecError, WorkflowError
 from tasks.core.placeholders import Placeholder, fill, fill_url
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_parts import Scalar
+
+_SHORTEST = 3  # shorter values stand in too many words
+_filled: dict[str, str] = {}
 
 
 def filled_url(spec: ModelSpec) -> str:
@@ -36,11 +41,33 @@ def filled_parameters(spec: ModelSpec) -> dict[str, Scalar]:
     }
 
 
+def as_written(text: str) -> str:
+    """Return the text with all that this process filled in for a `${…}`, and its parts, as it was written."""
+    for value, written in sorted(_filled.items(), key=lambda pair: len(pair[0]), reverse=True):
+        text = text.replace(value, written)
+    return text
+
+
+def written_error(err: WorkflowError) -> WorkflowError:
+    """Return the same error with its texts as written, without the causes that it was made from."""
+    found, expected, todo = (as_written(part) for part in (err.found, err.expected, err.todo))
+    return type(err)(found, expected, todo, model=err.model, window=err.window)
+
+
+def _keep(value: str, text: str) -> str:
+    """Remember a value and its parts, so that no message shows them; return it."""
+    parts = re.split(r"[/:@?&=#;,\s]+", value.partition("://")[2] or value)
+    for part in (value, quote(value, safe=""), *parts):
+        if len(part) >= _SHORTEST:
+            _filled[part] = text
+    return value
+
+
 def _values(model: str) -> Callable[[Placeholder], str]:
     def value_of(asked: Placeholder) -> str:
         if asked.kind != "env":
             try:
-                return secret_of_block(asked.kind, asked.name, asked.field)
+                return _keep(secret_of_block(asked.kind, asked.name, asked.field), asked.text)
             except WorkflowError as err:
                 raise type(err)(err.found, err.expected, err.todo, model=model) from None
         if asked.name not in os.environ:
@@ -50,6 +77,6 @@ def _values(model: str) -> Callable[[Placeholder], str]:
                 f"export {asked.name} where the flow runs",
                 model=model,
             )
-        return os.environ[asked.name]
+        return _keep(os.environ[asked.name], asked.text)
 
     return value_of

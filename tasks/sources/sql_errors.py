@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from tasks.core.errors import FetchError, SourceUnavailable
+from tasks.core.records.failure import without_secrets
 from tasks.core.spec import ModelSpec
 from tasks.core.spec_parts import Scalar
+from tasks.sources.secrets import as_written
 
 _PERMANENT = re.compile(
     r"no such (table|column)|does not exist|syntax error|authentication failed|permission denied"
@@ -76,14 +77,13 @@ def told(err: SQLAlchemyError, url: URL, spec: ModelSpec, parameters: Mapping[st
 
     An outage is a SourceUnavailable, which is tried again; a refusal is not.
     """
-    database = Path(url.database or "").name
-    where = f"{url.get_backend_name()} {database}".strip() + (f" at {url.host}" if url.host else "")
+    where = f"{url.get_backend_name()} {without_secrets(spec.source.url)}"
     original = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
     name, text = type(original).__name__, next(iter(str(original).strip().splitlines()), "")
     reason = text if name in _SHOWN or "Undefined" in name or "Ambiguous" in name else ""
     for secret in _secrets(url, parameters):
         reason = reason.replace(secret, "***")
-    reason = reason[:160]
+    reason = as_written(reason)[:160]
     codes = {str(getattr(original, "sqlstate", None)), *(str(arg) for arg in original.args[:1])}
     for refusal in _REFUSALS:
         if codes & refusal.codes or (isinstance(err, DBAPIError) and refusal.text.search(text)):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
@@ -17,6 +19,7 @@ from tasks.core.spec import ModelSpec
 from tasks.sources.files import FileSource
 from tasks.sources.listing import FORMATS
 from tasks.sources.where import Where
+from tasks.store.deadline import LEAST_BYTES, SECONDS, NoAnswer, within
 
 MAX_BYTES = 2 * 1024**3
 ATTEMPTS = 3
@@ -43,9 +46,10 @@ class WebSource:
     ):
         self._spec = spec
         self._url = httpx.URL(url)
-        self._shown = f"{self._url.scheme}://{self._url.host}{self._url.path}"  # no user, password or query
+        self._shown = spec.source.url  # as written: what was filled in is shown nowhere
         self._folder = Path(tempfile.mkdtemp(prefix=f"{spec.name}-", dir=folder))
         self._max_bytes = max_bytes
+        self._written = 0
 
     def close(self) -> None:
         """Remove the download."""
@@ -82,26 +86,40 @@ class WebSource:
         return None
 
     def _downloaded(self) -> Path:
+        until = time.monotonic() + SECONDS
         for attempt in range(1, ATTEMPTS + 1):
+            left = max(until - time.monotonic(), 0.0)
             try:
-                return self._download()
+                return self._download(left)
             except SourceUnavailable:
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or time.monotonic() + 0.5 * 2**attempt >= until:
                     raise
                 _wait(0.5 * 2**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _download(self) -> Path:
-        timeout = httpx.Timeout(60, connect=10)
-        try:
-            with (
-                httpx.Client(timeout=timeout, follow_redirects=True) as client,
-                client.stream("GET", self._url) as response,
-            ):
+    def _download(self, seconds: float) -> Path:
+        """Return the whole file; the server may be silent, or send next to nothing, for so many seconds."""
+        client = httpx.Client(
+            timeout=seconds, follow_redirects=True, event_hooks={"request": [self._refuse_detour]}
+        )
+        self._written = 0
+
+        def work() -> Path:
+            with client, client.stream("GET", self._url) as response:
                 self._check(response)
                 path = self._folder / f"download{self._suffix(response)}"
                 self._write(response, path)
                 return path
+
+        try:
+            return within(seconds, work, progress=lambda: self._written, give_up=client.close)
+        except NoAnswer:
+            raise SourceUnavailable(
+                f"{self._shown} that sends next to nothing for {seconds:.0f} seconds",
+                f"{LEAST_BYTES // 1024} KiB in that time",
+                "check that the server is up and the line is free",
+                model=self._spec.name,
+            ) from None
         except httpx.TransportError as err:
             # A body shorter than announced ends here too: the connection closed before its end.
             raise SourceUnavailable(
@@ -114,6 +132,20 @@ class WebSource:
             raise FetchError(
                 f"{self._shown} unreadable: {type(err).__name__}", "a plain file", model=self._spec.name
             ) from None
+
+    def _refuse_detour(self, request: httpx.Request) -> None:
+        """Refuse to be led away from https, or from a public server into this network."""
+        there, start = request.url, self._url
+        if there == start:
+            return
+        is_plain = start.scheme == "https" and there.scheme != "https"
+        if is_plain or (not leads_inside(start.host) and leads_inside(there.host)):
+            raise FetchError(
+                f"{self._shown} leading to {there.scheme}://{there.host}",
+                "https:// to the end" if is_plain else "a public address, as source.url has one",
+                "name the file's own address in source.url",
+                model=self._spec.name,
+            )
 
     def _check(self, response: httpx.Response) -> None:
         status = response.status_code
@@ -134,11 +166,10 @@ class WebSource:
         )
 
     def _write(self, response: httpx.Response, path: Path) -> None:
-        written = 0
         with path.open("wb") as file:
-            for chunk in response.iter_bytes(1024 * 1024):
-                written += len(chunk)
-                if written > self._max_bytes:
+            for chunk in response.iter_bytes():
+                self._written += len(chunk)
+                if self._written > self._max_bytes:
                     raise self._too_large()
                 file.write(chunk)
 
@@ -156,6 +187,15 @@ class WebSource:
             if name.endswith(ending):
                 return ending
         return _KINDS.get(response.headers.get("content-type", "").split(";")[0].strip(), ".parquet")
+
+
+def leads_inside(host: str) -> bool:
+    """Return whether this name or address leads to a machine that is not on the public internet."""
+    try:
+        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):  # no such name: the request fails by itself
+        return False
+    return not all(ip_address(address).is_global for address in found)
 
 
 def _wait(seconds: float) -> None:

@@ -76,6 +76,32 @@ def begin(
     return incident, is_new
 
 
+def note_once(
+    engine: Engine,
+    *,
+    model: str,
+    cause: str,
+    message: str,
+    at: datetime,
+    contents: Mapping[str, Message],
+    now: datetime,
+    wait: Wait | None = None,
+) -> Incident | None:
+    """Return what was noted of something that happened and is over; None where it was noted before.
+
+    It is an incident that began and ended at once, so it is told once, stands in the history, is never open
+    and nobody is told of its end.
+    """
+    row = {"model": model, "cause": cause, "tier": "info", "message": message, "opened_at": utc(at)}
+    known = sa.select(alerts.c.id).where(alerts.c.model == model, alerts.c.cause == cause).limit(1)
+    with writing(engine, lock=f"deliveries:{model}") as connection:
+        if connection.execute(known).first() is not None:
+            return None
+        incident, _ = begin(connection, row, contents, now=utc(now), wait=wait)
+        connection.execute(alerts.update().where(alerts.c.id == incident.id).values(resolved_at=utc(at)))
+    return incident
+
+
 def end_incident(
     engine: Engine,
     model: str,

@@ -128,14 +128,22 @@ def _url(text: str) -> URL:
 
 
 def _shown(url: URL) -> str:
-    return f"{url.get_backend_name()} at {url.host}" if url.host else url.get_backend_name()
+    return f"{url.get_backend_name()} at {url.host or url.database}"
 
 
 def _connectable(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         query = {**_POSTGRES, **url.query}
         return sa.create_engine(url.set(query=query), pool_pre_ping=True, json_serializer=dump_json)
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(str(url.database)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise StoreError(
+            f"no folder {folder} for the store ({type(err).__name__})",
+            "a folder that this user may make and write",
+            "correct EVERGREEN_STORE, or the rights of its folder",
+        ) from err
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=dump_json)
     sa.event.listen(engine, "connect", _own_transactions)
     sa.event.listen(engine, "begin", _begin)

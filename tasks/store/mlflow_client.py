@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from tasks.core.errors import RegistryError, WorkflowError
+from tasks.core.errors import RegistryError, RegistryUnavailable, WorkflowError
 from tasks.settings import Settings
+from tasks.store.deadline import LEAST_BYTES, SECONDS, within
 from tasks.store.locks import file_lock
+from tasks.store.passing import may_pass
 from tasks.store.s3 import lend_to_mlflow
 
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _ready: set[tuple[int, str]] = set()
@@ -65,6 +69,8 @@ def is_database(uri: str) -> bool:
 def registry_errors(doing: str, model: str = "") -> Iterator[None]:
     """Turn whatever MLflow, its database, the network or the disk raise in the block into a RegistryError.
 
+    It is a RegistryUnavailable where the same call may end otherwise a moment later.
+
     The message holds the kind of the fault and never its text, which may show a URL with a password.
     """
     try:
@@ -74,7 +80,8 @@ def registry_errors(doing: str, model: str = "") -> Iterator[None]:
     except Exception as err:  # any fault of the registry means "not known", never "not there"
         code = getattr(err, "error_code", "")
         kind = f"{type(err).__name__} {code}".strip()
-        raise RegistryError(
+        error = RegistryUnavailable if may_pass(err) else RegistryError
+        raise error(
             f"{doing} failed ({kind})",
             "a registry that answers",
             "check EVERGREEN_MLFLOW, the network and the disk, then run again; nothing was moved",
@@ -108,4 +115,41 @@ def _client(uri: str) -> MlflowClient:
     if mlflow.get_tracking_uri() != uri:
         mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    return client if uri.startswith("sqlite:") else cast("MlflowClient", _Bounded(client))
+
+
+class _Bounded:
+    """A client each of whose calls ends in time, whatever its server does."""
+
+    def __init__(self, client: MlflowClient):
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:  # Any: whatever the client has of this name
+        found = getattr(self._client, name)
+        if name.startswith("_") or not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return within(SECONDS, partial(found, *args, **kwargs))
+
+        return call
+
+
+def upload(client: MlflowClient, run_id: str, folder: Path, under: str) -> None:
+    """Store the folder's files with the run; a transfer may take longer than a call, by its size."""
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    plain = getattr(client, "_client", client) if isinstance(client, _Bounded) else client
+    work = partial(plain.log_artifacts, run_id, str(folder), under)
+    within(SECONDS + SECONDS * size / LEAST_BYTES, work)
+
+
+def download(address: str, folder: Path) -> None:
+    """Copy one artifact into the folder, as long as its bytes keep coming."""
+    import mlflow
+
+    def moved() -> int:
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+    work = partial(mlflow.artifacts.download_artifacts, artifact_uri=address, dst_path=str(folder))
+    within(SECONDS, work, progress=moved)

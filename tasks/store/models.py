@@ -24,9 +24,11 @@ from threading import Lock
 from typing import Any
 from unittest.mock import patch
 
-from tasks.core.errors import RegistryError, WorkflowError
+from tasks.core.errors import RegistryError, RegistryUnavailable, WorkflowError
+from tasks.core.importing import check_named
 from tasks.core.spec import ModelSpec
 from tasks.store.allowed import audit, estimators_in, functions_in
+from tasks.store.passing import may_pass
 
 MAX_BYTES = 4 * 1024**3  # our choice: a forest beyond this would not serve anyway
 SHARED_BYTES = 256 * 1024**2  # our choice: about twenty boosted models, or one large forest
@@ -114,7 +116,8 @@ def _read(path: str | Path, sha256: str | None) -> bytes:
     try:
         data = source.read_bytes()
     except OSError as err:
-        raise RegistryError(
+        error = RegistryUnavailable if may_pass(err) else RegistryError
+        raise error(
             f"no readable model file {source.name} ({type(err).__name__})", "a stored model", _RETRAIN
         ) from err
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
@@ -139,7 +142,8 @@ def loads_model(data: bytes, *, also: Iterable[str] = (), where: str = "model") 
     except WorkflowError:
         raise
     except Exception as err:  # a damaged or hostile file can fail anywhere: closed, whatever the kind
-        raise RegistryError(
+        error = RegistryUnavailable if may_pass(err) else RegistryError
+        raise error(
             f"{where} that cannot be read ({type(err).__name__})", "a whole skops file", _RETRAIN
         ) from err
     if not hasattr(model, "predict"):
@@ -183,10 +187,12 @@ def own_types(spec: ModelSpec) -> tuple[str, ...]:
     """
     names: set[str] = set()
     if spec.estimator.preprocess:
+        check_named(spec.estimator.preprocess, field="estimator.preprocess")
         module = spec.estimator.preprocess.replace(":", ".").rpartition(".")[0]
         names |= estimators_in(import_module(module)) | functions_in(import_module(module))
     class_path = spec.estimator.class_path.replace(":", ".")
     if not class_path.startswith("sklearn."):
+        check_named(class_path, field="estimator.class")
         module, _, name = class_path.rpartition(".")
         found = getattr(import_module(module), name)
         names.add(f"{found.__module__}.{found.__name__}")

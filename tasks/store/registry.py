@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import RegistryError
+from tasks.core.errors import RegistryError, RegistryUnavailable
 from tasks.core.model.bundle import (
     GOLDEN,
     MANIFEST,
@@ -23,8 +23,10 @@ from tasks.core.model.bundle import (
 )
 from tasks.core.model.golden import Answers, difference
 from tasks.settings import Settings
-from tasks.store.mlflow_client import open_client, registry_errors
+from tasks.store.leftovers import sweep
+from tasks.store.mlflow_client import download, open_client, registry_errors
 from tasks.store.models import own_types, shared_model
+from tasks.store.passing import is_not_there
 from tasks.store.version import ChampionInfo, Version, spec_in
 
 if TYPE_CHECKING:
@@ -70,11 +72,33 @@ def find_version(name: str, number: int, *, settings: Settings | None = None) ->
     """Return the version of this number.
 
     Raises:
-        RegistryError: when there is none, or the registry does not answer.
+        RegistryError: when there is none, as a listing confirms, or the registry does not answer.
     """
     client = open_client(settings)
+    from mlflow.exceptions import MlflowException
+
     with registry_errors(f"looking up version {number}", name):
-        return as_version(client.get_model_version(name, str(number)))
+        try:
+            return as_version(client.get_model_version(name, str(number)))
+        except MlflowException as err:
+            if is_not_there(err):  # which a wrong address says as well
+                _check_lists(client, name)
+            raise
+
+
+def _check_lists(client: MlflowClient, name: str) -> None:
+    """Return nothing where the registry lists versions of a model, so that it is one, and answers."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.search_model_versions(f"name = '{name}'")
+    except MlflowException as err:
+        raise RegistryUnavailable(
+            f"an address that lists no versions ({err.error_code})",
+            "MLflow's registry",
+            "check EVERGREEN_MLFLOW",
+            model=name,
+        ) from err
 
 
 def as_version(found: ModelVersion) -> Version:
@@ -153,6 +177,7 @@ def downloaded(version: Version, *, settings: Settings | None = None) -> Iterato
     place = settings or Settings()
     open_client(place)
     folder = place.root / "versions" / f".part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    sweep(folder.parent)
     folder.mkdir(parents=True)
     try:
         with registry_errors(f"reading version {version.number}", version.name):
@@ -241,9 +266,7 @@ def _manifest_in(folder: Path, version: Version) -> Manifest:
 
 
 def _download(version: Version, name: str, folder: Path) -> None:
-    import mlflow
-
-    mlflow.artifacts.download_artifacts(artifact_uri=f"{version.source}/{name}", dst_path=str(folder))
+    download(f"{version.source}/{name}", folder)
 
 
 def _kept_manifest(kept: Path, version: Version) -> Manifest | None:
@@ -251,6 +274,8 @@ def _kept_manifest(kept: Path, version: Version) -> Manifest | None:
         return None
     try:
         return verified(kept, version)
+    except RegistryUnavailable:
+        raise
     except RegistryError:
         shutil.rmtree(kept, ignore_errors=True)  # only the copy: the registry is asked again
         return None

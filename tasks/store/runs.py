@@ -19,7 +19,7 @@ from tasks.settings import Settings
 from tasks.store import catalog
 from tasks.store.engine import open_store
 from tasks.store.mirror import TAG_STAGE
-from tasks.store.mlflow_client import experiment_id, open_client, registry_errors
+from tasks.store.mlflow_client import experiment_id, open_client, registry_errors, upload
 from tasks.store.registry import TAG_ATTEMPT, TAG_DIGEST, Version, as_version, downloaded, load_checked
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def upload_version(
         with registry_errors("uploading a version", name):
             client.log_batch(run_id, metrics=_metrics(manifest), params=_params(manifest))
             client.log_inputs(run_id, datasets=[_training_rows(manifest)])
-            client.log_artifacts(run_id, str(folder), FOLDER)
+            upload(client, run_id, folder, FOLDER)
         with downloaded(Version(name, 0, run_id, source, digest), settings=settings) as (copy, stored):
             load_checked(copy, stored, also=also)
         catalog.note_bundle(open_store(settings), name, manifest.attempt, digest, at=at)

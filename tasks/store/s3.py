@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from tasks.core.errors import RegistryError, SpecError
+from tasks.core.errors import RegistryError, RegistryUnavailable, SpecError
 from tasks.settings import Settings
+from tasks.store.passing import is_not_there
 
 if TYPE_CHECKING:
     import boto3
     from pyarrow.fs import S3FileSystem
 
 KEEP_SECONDS = 600  # our choice: shorter than the 15 minutes that an assumed role lasts at least
-_CONNECT_SECONDS, _READ_SECONDS, _ATTEMPTS = 10, 60, 3
+_CONNECT_SECONDS, _READ_SECONDS, _ATTEMPTS = 3, 9, 2  # a call that hangs ends within 20 seconds
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,8 @@ def s3_errors(doing: str) -> Iterator[None]:
     except (Boto3Error, BotoCoreError, ClientError) as err:
         cause = err.__context__ if isinstance(err, Boto3Error) and err.__context__ else err
         code = cause.response["Error"]["Code"] if isinstance(cause, ClientError) else type(cause).__name__
-        raise RegistryError(
+        error = RegistryError if is_not_there(cause) else RegistryUnavailable
+        raise error(
             f"{doing} S3 that failed ({code})",
             "a bucket that answers, and the right to use it",
             "check EVERGREEN_ARTIFACTS, EVERGREEN_AWS and the role's policy",

@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.core.dataset import Dataset
-from tasks.core.errors import RegistryError
+from tasks.core.errors import RegistryError, RegistryUnavailable
 from tasks.settings import Settings
+from tasks.store.leftovers import sweep
+from tasks.store.passing import may_pass
 from tasks.store.s3 import filesystem, put_file, size_of
 
 _CHUNK = 1 << 20
@@ -36,7 +38,8 @@ def keep_snapshot(dataset: Dataset, *, settings: Settings | None = None) -> Data
         else:
             _keep_local(dataset, Path(target))
     except OSError as err:
-        raise RegistryError(
+        error = RegistryUnavailable if may_pass(err) else RegistryError
+        raise error(
             f"a snapshot that could not be written ({type(err).__name__})",
             "a writable artifact root",
             "check EVERGREEN_ARTIFACTS, the disk and the credentials",
@@ -63,7 +66,8 @@ def local_snapshot(
         with local.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as err:
-        raise RegistryError(
+        error = RegistryUnavailable if may_pass(err) else RegistryError
+        raise error(
             f"rows that cannot be read ({type(err).__name__})",
             f"the file with digest {sha256[:12]}…",
             todo,
@@ -83,6 +87,7 @@ def _found_here(path: str, sha256: str, folder: Path, settings: Settings) -> Pat
     if kept.is_file() and hashlib.sha256(kept.read_bytes()).hexdigest() == sha256:
         return kept
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     draft = kept.with_name(f".{kept.name}.{os.getpid()}.part")
     files, there = filesystem(path, settings)
     with files.open_input_stream(there) as source, draft.open("wb") as target:
@@ -94,6 +99,7 @@ def _found_here(path: str, sha256: str, folder: Path, settings: Settings) -> Pat
 def _keep_local(dataset: Dataset, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
+        sweep(target.parent)
         draft = target.with_name(f".{target.name}.{os.getpid()}.part")
         shutil.copyfile(dataset.path, draft)
         draft.chmod(stat.S_IRUSR | stat.S_IRGRP)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import zipfile
 
-from tasks.core.errors import RegistryError, SpecError
+from tasks.core.errors import RegistryError, RegistryUnavailable, SpecError
 from tasks.core.spec import ModelSpec
 from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.mlflow_client import open_client, registry_errors
 from tasks.store.models import own_types
+from tasks.store.passing import is_not_there
 from tasks.store.version import Version, spec_in
 
-_NOT_THERE = frozenset({"RESOURCE_DOES_NOT_EXIST", "NoSuchKey", "404"})
 # What reading bytes of another shape raises; UnicodeDecodeError and JSONDecodeError are ValueErrors.
 _MISSHAPEN = (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, zipfile.BadZipFile)
 
@@ -52,12 +52,14 @@ def is_about_version(err: RegistryError) -> bool:
     otherwise are about the version. A timeout, a refused connection, a full memory or code that is not
     installed are not.
     """
+    if isinstance(err, RegistryUnavailable):
+        return False
     cause: BaseException | None = err.__cause__
     while isinstance(cause, RegistryError):
         cause = cause.__cause__
     if cause is None or isinstance(cause, _MISSHAPEN):
         return True
-    return bool(_NOT_THERE & _codes(cause))
+    return is_not_there(cause)
 
 
 def is_gone(name: str, number: int, place: Settings) -> bool:
@@ -70,10 +72,3 @@ def is_gone(name: str, number: int, place: Settings) -> bool:
     with registry_errors("listing versions", name):
         found = [int(one.version) for one in client.search_model_versions(f"name = '{name}'")]
     return bool(found) and number not in found
-
-
-def _codes(err: BaseException) -> set[str]:
-    """Return what MLflow and boto say of the kind of a fault."""
-    response = getattr(err, "response", None)
-    inner = response.get("Error", {}) if isinstance(response, dict) else {}
-    return {str(getattr(err, "error_code", "")), str(inner.get("Code", ""))}

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import NotServable, RegistryError
+from tasks.core.errors import NotServable, RegistryError, RegistryUnavailable
 from tasks.core.model.bundle import Manifest, plain
 from tasks.settings import Settings
 from tasks.store import clean, registry
@@ -114,6 +114,8 @@ def _tried_here(
     calls = _CALLS_HERE if limit_ms is None else clean.CALLS
     try:
         seen = clean.examine(folder, also=also, limit_ms=limit_ms, calls=calls)
+    except RegistryUnavailable:
+        raise
     except RegistryError as err:
         raise _not_servable(version, err.found, err.expected, err.todo) from err
     return {**seen, "environment": clean.environment(_pins())}

@@ -24,6 +24,7 @@ from tasks.settings import Settings
 from tasks.store import registry
 from tasks.store.agreed import served_digest
 from tasks.store.models import own_types, shared_model
+from tasks.store.passing import may_pass
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def scores_on_same_rows(
         said = _answers(spec, earlier, known if is_enough else frame.head(spec.gate.min_rows), place)
         before = _score(spec, truth, said) if is_enough else math.nan
     except Exception as err:  # a pipeline may hold anybody's code, which may raise anything
+        if may_pass(err):
+            raise
         _note(spec, f"version {earlier} cannot be scored", err)
         return _unfit(earlier, err.found if isinstance(err, WorkflowError) else type(err).__name__)
     if not is_enough:
@@ -75,6 +78,8 @@ def scores_on_same_rows(
         pair = [Scored(truth, each.prediction, each.probabilities, each.classes) for each in (said, answers)]
         is_shown = shown_better(pair[0], pair[1], spec, row_clusters(known, spec))
     except Exception as err:  # as above; that what serves cannot answer is no reason to keep it
+        if may_pass(err):
+            raise
         _note(spec, f"version {later} cannot be scored", err)
         now = before = math.nan
     if math.isnan(before) and not math.isnan(now):
@@ -93,6 +98,8 @@ def _read(
         known = frame[frame[spec.label.column].notna() & (frame[spec.source.timestamp] >= utc(since))]
         return frame, known, labels_of(known, spec)
     except (WorkflowError, ValueError, KeyError, TypeError, OSError) as err:
+        if may_pass(err):
+            raise
         _note(spec, "the rows cannot be read", err)
         return None
 

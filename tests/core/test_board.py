@@ -34,7 +34,7 @@ def week(number: int) -> Window:
 
 
 def line(kind: str, number: int, outcome: str = "ok", **summary: Any) -> Line:
-    return Line(kind, week(number), 1, outcome, summary, summary.get("reason", ""))
+    return Line(kind, week(number), 2, outcome, summary, summary.get("reason", ""))
 
 
 def score(number: int, value: float, outcome: str = "ok") -> Line:

@@ -95,3 +95,59 @@ def test_a_path_a_whole_url_and_a_parameter_stand_as_they_are() -> None:
     assert fill_url("sqlite:///${FOLDER}/a.db", lambda one: "/data/x y") == "sqlite:////data/x y/a.db"
     assert fill_url("${URL}", lambda one: "postgresql://a:b%40@c/d") == "postgresql://a:b%40@c/d"
     assert fill("x ${A} y", lambda one: "a@b/c%") == "x a@b/c% y"
+
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+RANDOM = "Zk3vQ9xT1mB7cR5wL2yH8nD4sG6pJ0fA"
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"url": "https://host/rows.csv?code=hunter2"},
+        {"url": "https://host/rows.csv?jwt=hunter2"},
+        {"url": f"https://host/rows.csv?q={JWT}"},
+        {"url": f"https://host/{RANDOM}/rows.csv"},
+        {"url": f"s3://bucket/{JWT}/rows.csv"},
+        {"parameters": {"api_key": "hunter2"}},
+        {"parameters": {"who": JWT}},
+        {"parameters": {"where": "postgresql://me:hunter2@db/x"}},
+        {"url": "sqlite:///x.db", "query": "select * from t where password = 'hunter2'"},
+        {"url": "sqlite:///x.db", "query": f"select * from t where x = '{RANDOM}'"},
+        {"url": "sqlite:///x.db", "query": "select * from read('https://me:hunter2@host/a.csv')"},
+    ],
+)
+def test_a_literal_secret_is_refused_wherever_a_source_takes_text(over: dict[str, object]) -> None:
+    source = {**spec_block()["source"], "table": None, **over}
+    with pytest.raises(SpecError) as caught:
+        make_spec(source=source)
+    for secret in ("hunter2", JWT, RANDOM):
+        assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("into", ["s3://key:hunter2@bucket/scores", f"s3://bucket/{JWT}/scores"])
+def test_a_literal_secret_is_refused_where_scores_go(into: str) -> None:
+    with pytest.raises(SpecError):
+        make_spec(scoring={"into": into})
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {
+            "url": "sqlite:///x.db",
+            "query": "select :region",
+            "parameters": {"api_key": "${KEY}", "key": "customer-1", "region": "north"},
+        },
+        {
+            "url": "sqlite:///x.db",
+            "query": "select * from t where country_code = 'DE' and business_key = 'a'",
+        },
+        {"url": "sqlite:///x.db", "query": "select * from t where password_changed = 'no' and k = :api_key"},
+        {"url": "https://host/exports/3f2a9c1e-8d47-4b6a-9f10-0a1b2c3d4e5f/rows.csv?zip-code=1"},
+        {"url": "s3://bucket/customer_transactions_of_the_northern_region_2026/rows.parquet"},
+        {"url": "https://host/${TOKEN}/rows.csv?code=${CODE}"},
+    ],
+)
+def test_names_ids_and_codes_are_no_secrets(over: dict[str, object]) -> None:
+    assert make_spec(source={**spec_block()["source"], "table": None, **over})

@@ -267,8 +267,9 @@ class _Ended:
     def __init__(self, error: Exception):
         self._error = error
 
-    def result(self) -> None:
-        raise self._error
+    def result(self, *, raise_on_failure: bool) -> Exception:
+        assert not raise_on_failure
+        return self._error
 
 
 def test_only_an_absent_source_is_tried_again() -> None:

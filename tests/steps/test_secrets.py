@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,11 @@ from prefect.settings import get_current_settings
 
 from flows.detect_drift import detect_drift
 from flows.retrain import retrain
+from tasks.core.errors import FetchError
 from tasks.core.spec import ModelSpec
+from tasks.fetch import fetch_training
 from tasks.run_state import outcome_of
+from tasks.settings import Settings
 from tasks.sources.sql import SqlSource
 from tests.make import START, make_frame, make_spec, spec_block
 
@@ -184,3 +188,27 @@ def test_a_literal_password_in_a_flows_parameters_is_not_in_what_the_flow_says(
     assert TENANT not in str(state.message)
     printed = capfd.readouterr()
     assert TENANT not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("url", "value"),
+    [
+        ("${FILLED}", "http://127.0.0.1:9/canary-path-7/rows.csv?x=canary-query-7"),
+        ("http://127.0.0.1:9/${FILLED}/rows.csv", "canary-path-7"),
+        ("${FILLED}", "sqlite:///canary-folder-7/canary-file-7.db"),
+        ("/nowhere/${FILLED}/rows.csv", "canary-folder-7"),
+        ("${FILLED}", "postgresql://canary-user-7:canary-word-7@127.0.0.1:9/canary-base-7"),
+    ],
+)
+def test_a_url_is_shown_as_it_is_written(
+    url: str, value: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FILLED", value)
+    monkeypatch.setattr("tasks.sources.web._wait", lambda seconds: None)
+    table = {"table": "t"} if "sql" in value else {}
+    spec = make_spec(source={"url": url, "key": "event_id", "timestamp": "event_time", **table})
+    with pytest.raises(FetchError) as caught:
+        fetch_training.fn(spec, datetime(2026, 2, 1, tzinfo=UTC), settings=settings)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "canary" not in shown
+    assert "FILLED" in shown

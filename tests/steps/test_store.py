@@ -171,7 +171,7 @@ def test_a_file_that_is_no_database_is_named_as_such(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_hold_a_store_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WorkflowError, match="store on sqlite unusable: unable to open"):
+    with pytest.raises(WorkflowError, match=r"store on sqlite at .* unusable: unable to open"):
         open_store(place(f"sqlite:///{tmp_path}", tmp_path))
 
 

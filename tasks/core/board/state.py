@@ -86,11 +86,44 @@ _WORDS: tuple[tuple[str, str, str, Level], ...] = (
 )
 
 
+_OF_A_VERSION = ("performance", "drift", "predictions")
+_ANSWERS = {"performance": ("decay", "harm"), "drift": ("drift", "harm"), "predictions": ("drift", "harm")}
+_CAME_TO = {
+    "kept": "and was not better",
+    "refused": "and could not be judged or served",
+    "waiting": "and waits for a person's word",
+    "rejected": "and was rejected",
+    "promoted": "and serves",
+}
+
+
+def _is_of_champion(one: Line, board: Board) -> bool:
+    return one.version is None or board.champion is None or one.version == board.champion
+
+
+def _answered(one: Line, board: Board) -> str:
+    """Return what came of the newest retraining that answered this finding; empty where none did."""
+    moves = [
+        move
+        for move in board.moves
+        if move.cause in _ANSWERS.get(one.kind, ()) and move.at >= one.window.end and move.action in _CAME_TO
+    ]
+    if not moves:
+        return ""
+    last = moves[-1]
+    version = f" version {last.version}" if last.version is not None else ""
+    return f"; the retraining of {last.at:%Y-%m-%d} gave{version} {_CAME_TO[last.action]}"
+
+
 def _measured(board: Board) -> State | None:
     for kind, outcome, word, level in _WORDS:
         one = board.newest(kind)
         if one and one.outcome == outcome:
-            return State(word, level, one.reason or f"{kind}: {outcome}")
+            why = one.reason or f"{kind}: {outcome}"
+            if kind in _OF_A_VERSION and not _is_of_champion(one, board):
+                late = f"version {board.champion} serves by now and was not judged yet; before it, {why}"
+                return State("Renewed since", "plain", late)
+            return State(word, level, f"{why}{_answered(one, board)}")
     if board.open_troubles:
         return State("Worth watching", "warn", f"incident open: {board.open_troubles[-1].cause}")
     return None
@@ -113,10 +146,16 @@ def _champion(board: Board) -> Tile:
 
 
 def _score(board: Board) -> Tile:
-    judged = [one for one in board.of("performance") if one.number("value") is not None]
+    judged = [
+        one
+        for one in board.of("performance")
+        if one.number("value") is not None and _is_of_champion(one, board)
+    ]
     title = f"Realised {board.metric}" if board.metric else "Realised score"
     if not judged:
         newest = board.newest("performance")
+        if newest and not _is_of_champion(newest, board):
+            return Tile(title, MISSING, f"of version {board.champion}; judged last was {newest.version}")
         return Tile(title, MISSING, newest.reason if newest else "")
     one = judged[-1]
     low, high = number(one.number("low")), number(one.number("high"))
@@ -127,7 +166,7 @@ def _score(board: Board) -> Tile:
 def _promise(board: Board) -> Tile:
     one = board.newest("performance")
     promise, limit = (one.number("promise"), one.number("limit")) if one else (None, None)
-    if promise is None:
+    if promise is None or (one and not _is_of_champion(one, board)):
         return Tile("Promise", MISSING)
     return Tile("Promise", number(promise), f"alarm beyond chance below {number(limit)}" if limit else "")
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tasks.core.errors import ContractError, SpecError
+from tasks.core.importing import check_home, check_named
 from tasks.core.spec import ModelSpec
 
 CrossCheck = Callable[[pd.DataFrame, ModelSpec], "pd.Series[bool]"]
@@ -49,6 +50,7 @@ def find_check(name: str) -> CrossCheck:
         raise SpecError(
             f"contract.checks names {name!r}", f"one of {sorted(_REGISTRY)} or an import string", hint
         )
+    check_named(name, field="contract.checks")
     try:
         found = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as err:
@@ -61,6 +63,7 @@ def find_check(name: str) -> CrossCheck:
         raise SpecError(
             f"contract.checks names {name!r}, which is no function", "a function of frame and spec"
         )
+    check_home(found, name, field="contract.checks")
     return found  # type: ignore[no-any-return]  # what it returns is checked when it is run
 
 

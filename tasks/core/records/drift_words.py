@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from itertools import accumulate
 
@@ -14,6 +17,7 @@ from tasks.core.window import Window
 _DAY = timedelta(days=1)
 _ORDERED = frozenset({"ks", "wasserstein"})  # measures that only a number has
 _APART = ("missing", "unreadable", "not seen before", "other values")  # labels outside any order
+_classes: ContextVar[tuple[str, ...]] = ContextVar("classes", default=())
 
 
 def named(feature: str) -> str:
@@ -28,7 +32,26 @@ def named(feature: str) -> str:
     if not feature.startswith(SCORE):
         return feature
     place = feature.removeprefix(SCORE)
-    return f"the model's score of class {int(place) + 1}" if place.isdigit() else "the model's score"
+    if not place.isdigit():
+        return "the model's score"
+    classes, at = _classes.get(), int(place)
+    return f"the model's score of class {classes[at] if at < len(classes) else at + 1}"
+
+
+@contextmanager
+def class_names(classes: Sequence[object] | None) -> Iterator[None]:
+    """Let `named` call the champion's classes by their labels in the block; without them it counts from 1.
+
+    Example:
+        >>> with class_names(["north", "south"]):
+        ...     named("__score__1")
+        "the model's score of class south"
+    """
+    before = _classes.set(tuple(str(label)[:60] for label in classes or ()))
+    try:
+        yield
+    finally:
+        _classes.reset(before)
 
 
 def told(reason: str) -> str:
