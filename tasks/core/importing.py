@@ -1,15 +1,19 @@
 """Objects named in a spec by import string: scikit-learn's estimators, and code of this place's own packages.
 
-A spec may be typed in a form, so it names no callable of just any module: only of packages that
-`EVERGREEN_CODE` lists (default: `models`), defined there.
+A spec may be typed in a form, so it names no callable of just any module: only what is defined in code of
+the user's own. That is the packages that `EVERGREEN_CODE` lists; where it is not set, `models` and every
+module on the path that is neither installed, nor Python's, nor this project's.
 """
 
 from __future__ import annotations
 
 import os
+import site
+import sysconfig
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -19,14 +23,46 @@ from tasks.core.spec_estimator import is_part
 
 OWN_CODE = "models"
 _PARTS = "estimator.params"
+_OURS = frozenset({"tasks", "flows", "serving", "deployments", "bench", "tests", "__main__"})
 # Whose functions and classes a module of one's own may pass on under its own name.
 _LIBRARIES = frozenset({"sklearn", "numpy", "scipy", "pandas"})
 
 
-def own_packages() -> tuple[str, ...]:
-    """Return the packages whose code a spec of this place may name, from `EVERGREEN_CODE`."""
-    named = os.environ.get("EVERGREEN_CODE", OWN_CODE)
-    return tuple(part.strip() for part in named.split(",") if part.strip())
+def own_packages() -> tuple[str, ...] | None:
+    """Return the packages whose code a spec of this place may name, from `EVERGREEN_CODE`; None: not set."""
+    named = os.environ.get("EVERGREEN_CODE")
+    return None if named is None else tuple(part.strip() for part in named.split(",") if part.strip())
+
+
+def is_own(module: str) -> bool:
+    """Return whether a spec of this place may name what this module defines; the module is not imported."""
+    listed, top = own_packages(), module.partition(".")[0]
+    if listed is not None:
+        return any(f"{module}.".startswith(f"{package}.") for package in listed)
+    if top == OWN_CODE or top in _OURS:
+        return top == OWN_CODE
+    try:
+        found = find_spec(top)
+    except ValueError:  # of a module that was made by hand, such as __main__
+        return False
+    places = [Path(place) for place in (found.submodule_search_locations or ())] if found else []
+    if found and found.has_location and found.origin:
+        places.append(Path(found.origin))
+    return bool(places) and not any(place.is_relative_to(home) for place in places for home in _installed())
+
+
+def _installed() -> set[str]:
+    """Return the folders of Python's own modules and of installed ones."""
+    paths = sysconfig.get_paths()
+    known = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return {*known, *site.getsitepackages(), site.getusersitepackages()}
+
+
+def _expected() -> str:
+    listed = own_packages()
+    if listed is None:
+        return f"code of your own, in {OWN_CODE} or another module that is not installed"
+    return f"code in {', '.join(listed) or 'no package at all'}, as EVERGREEN_CODE lists packages"
 
 
 def check_named(path: str, *, field: str) -> None:
@@ -38,12 +74,11 @@ def check_named(path: str, *, field: str) -> None:
     module = path.rpartition(":" if ":" in path else ".")[0]
     if module == "sklearn" or module.startswith("sklearn.") or (field == _PARTS and module == "numpy"):
         return
-    own = own_packages()
-    if not any(module == package or module.startswith(f"{package}.") for package in own):
+    if not is_own(module):
         raise SpecError(
             f"{field} {path!r}",
-            f"code in {', '.join(own) or 'no package at all'}, as EVERGREEN_CODE lists packages",
-            "move it there, or add its package to EVERGREEN_CODE where the flows run",
+            _expected(),
+            "move the function or class there, or add its package to EVERGREEN_CODE where the flows run",
         )
 
 
@@ -113,13 +148,10 @@ def check_home(found: object, path: str, *, field: str) -> None:
     if not isinstance(found, type | FunctionType | BuiltinFunctionType):
         return
     home = str(found.__module__ or "")
-    own = own_packages()
-    if home.split(".", maxsplit=1)[0] not in _LIBRARIES and not any(
-        f"{home}.".startswith(f"{each}.") for each in own
-    ):
+    if home.split(".", maxsplit=1)[0] not in _LIBRARIES and not is_own(home):
         raise SpecError(
             f"{field} {path!r}, which comes from {home!r}",
-            f"code defined in {', '.join(own)}",
+            _expected(),
             "write a function of your own around it",
         )
 

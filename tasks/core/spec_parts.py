@@ -167,7 +167,7 @@ class Estimator(Part):
         **at(
             4,
             "`package.module:function` returning an unfitted transformer to use before the estimator; in a "
-            "package that EVERGREEN_CODE lists (default: models).",
+            "module of your own (see EVERGREEN_CODE).",
         ),
     )
     seed: int = Field(0, ge=0, **at(5, "Seed of everything random in training and evaluation."))

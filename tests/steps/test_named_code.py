@@ -66,8 +66,25 @@ def test_a_check_of_just_any_module_is_refused(path: str) -> None:
         find_check(path)
 
 
-def test_what_is_refused_is_not_even_imported(tmp_path: Path) -> None:
+def test_a_module_of_ones_own_may_stand_anywhere_on_the_path(tmp_path: Path) -> None:
+    (tmp_path / "own_features.py").write_text(
+        "import os\nfrom os import system\ndef build():\n    return 1\n"
+    )
+    assert load_object("own_features:build")() == 1
+    for path in (
+        "own_features:system",
+        "own_features.os:system",
+        "mlflow:start_run",
+        "this:s",
+        "nowhere:at_all",
+    ):
+        with pytest.raises(SpecError):
+            load_object(path)
+
+
+def test_what_is_refused_is_not_even_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "trap.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.setenv("EVERGREEN_CODE", "models")
     spec = make_spec(
         estimator={"class": "sklearn.linear_model.Ridge", "preprocess": "trap:build"}, **REGRESSION
     )
@@ -86,6 +103,13 @@ def test_code_of_ones_own_package_and_scikit_learns_estimators_are_had() -> None
     assert load_object("sklearn.linear_model.Ridge").__name__ == "Ridge"
     assert load_object("numpy.log1p", field="estimator.params")(0.0) == 0.0
     assert find_check("models.churn:rule")
+
+
+def test_with_a_list_nothing_else_is_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_features.py").write_text("def build():\n    return 1\n")
+    monkeypatch.setenv("EVERGREEN_CODE", "models")
+    with pytest.raises(SpecError):
+        load_object("own_features:build")
 
 
 def test_a_package_may_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
