@@ -62,7 +62,7 @@ def test_the_area_of_a_shift_comes_near_what_theory_allows():
     assert leaning == ("x2",)
 
 
-@pytest.mark.parametrize(("rows", "other"), [(200, 200), (300, 900)])
+@pytest.mark.parametrize(("rows", "other"), [(200, 200), pytest.param(300, 900, marks=pytest.mark.slow)])
 def test_undrifted_samples_are_called_different_as_often_as_the_level_says(rows, other):
     p_values = [
         domain_reading(

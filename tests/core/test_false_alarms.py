@@ -14,7 +14,7 @@ def most(checks: int) -> int:
     return int(stats.binom.ppf(0.999, checks, BUDGET))
 
 
-@pytest.mark.parametrize("rows", [200, 1000])
+@pytest.mark.parametrize("rows", [200, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_hundred_undrifted_checks_of_thirty_mixed_features_alarm_within_the_budget(rows):
     rng = np.random.default_rng(rows)
     found = false_alarms("mixed", rows, mixed(rows, 100, rng, reference=10_000, people=50_000))
@@ -24,7 +24,12 @@ def test_a_hundred_undrifted_checks_of_thirty_mixed_features_alarm_within_the_bu
 
 
 @pytest.mark.parametrize(
-    ("case", "rows", "days"), [("autocorrelated", 100, 40), ("clustered", 400, 20), ("weekend", 100, 42)]
+    ("case", "rows", "days"),
+    [
+        ("autocorrelated", 100, 40),
+        pytest.param("clustered", 400, 20, marks=pytest.mark.slow),
+        pytest.param("weekend", 100, 42, marks=pytest.mark.slow),
+    ],
 )
 def test_rows_that_resemble_each_other_alarm_within_the_budget(case, rows, days):
     found = false_alarms(case, rows, series(case, rows, 20, np.random.default_rng(days), days=days))

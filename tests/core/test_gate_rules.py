@@ -59,7 +59,14 @@ def test_rows_in_clusters_promote_equal_challengers_no_oftener_than_the_confiden
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "neg_log_loss", "neg_root_mean_squared_error"])
-@pytest.mark.parametrize(("effect", "by"), [(1, "time"), (2, "entity"), (10, "time")])
+@pytest.mark.parametrize(
+    ("effect", "by"),
+    [
+        pytest.param(1, "time", marks=pytest.mark.slow),
+        (2, "entity"),
+        pytest.param(10, "time", marks=pytest.mark.slow),
+    ],
+)
 def test_clustered_intervals_cover_the_truth_whatever_the_design_effect(metric, effect, by) -> None:
     more = {"resamples": 100, "truth_rows": 500_000, "effect": effect}
     shares = coverage(metric, 500, TIMES, by=by, **more)

@@ -56,7 +56,7 @@ def read(reference, frame, against=None):
     return joint_reading(reference, found, sample_codes(frame, reference.bins))
 
 
-@pytest.mark.parametrize("kind", ["ar", "day"])
+@pytest.mark.parametrize("kind", ["ar", pytest.param("day", marks=pytest.mark.slow)])
 def test_windows_that_depend_alike_are_not_called_drifted_and_naively_they_are(kind):
     naive, found = [], []
     for seed in range(4):

@@ -40,6 +40,11 @@ STEPS = (
     "announce_promotion",
     "commit_watermark",
 )
+# Steps that only read, or write into the run's own scratch folder; killed after in `make bench`.
+READING = frozenset(
+    {"champion", "find_registered", "fetch_training", "validate", "set_suspects_aside", "current_anchor"}
+    | {"train_challenger", "evaluate_pair", "profile_reference", "refit_challenger"}
+)
 # Steps of a run that ends what another left behind.
 RESUMED = ("note_registered", "unseen_rows")
 # Inside `register_version`, by the module and function it dies after: bundle held but no version of it yet;
@@ -100,7 +105,9 @@ def test_every_step_of_the_flow_that_leaves_something_behind_is_killed_after() -
     } == known
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=[pytest.mark.slow] if step in READING else []) for step in STEPS]
+)
 def test_killed_after_a_step_and_run_again_leaves_one_of_everything(
     tmp_path: Path, rows_spec: ModelSpec, step: str
 ) -> None:

@@ -210,6 +210,7 @@ def test_what_a_person_paused_or_switched_off_stays_so_when_it_changes(synced: L
     synced.post(f"{path}/{score['id']}/resume_deployment")
 
 
+@pytest.mark.slow
 def test_what_the_file_says_of_pauses_wins_over_the_server(synced: Live) -> None:
     def off(by_flow: dict[str, dict[str, Any]]) -> None:
         by_flow["score"]["paused"] = True

@@ -46,6 +46,7 @@ def test_a_few_rows_without_drift_give_scores_and_both_claims(capsys: pytest.Cap
     assert claims["no drift: loop less never"]["value"] == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_planted_challenger_is_five_points_worse_and_the_only_one() -> None:
     stream = make_stream("none", rows=2000, windows=24)
     spec, first = parse_spec(stream.spec), START + 14 * WEEK
