@@ -11,7 +11,6 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from tasks.core.spec import ModelSpec
-from tasks.core.spec_parts import Estimator
 from tasks.settings import Settings
 from tests.faults.retraining import in_child, registered
 from tests.make import make_frame, make_spec
@@ -84,5 +83,4 @@ def rows_spec(tmp_path: Path, registry_file: Path) -> ModelSpec:
     shutil.copy(registry_file, tmp_path / "state" / "mlflow.db")
     make_frame(1500).to_parquet(tmp_path / "rows.parquet")
     source = {"url": str(tmp_path / "rows.parquet"), "key": "event_id", "timestamp": "event_time"}
-    boosted = {"class": Estimator().class_path, "params": {"max_iter": 10}}
-    return make_spec(source=source, gate={"anchor": {"rows": 1000}}, estimator=boosted)
+    return make_spec(source=source, gate={"anchor": {"rows": 1000}})

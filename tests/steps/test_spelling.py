@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -144,6 +144,7 @@ def test_a_truth_value_is_one_value_in_any_spelling_and_type(
     text=st.from_regex(r"\A-?(0|[1-9][0-9]{0,20})?(\.[0-9]{0,6})?([eE][+-]?[0-9]{1,2})?\Z")
     | st.text(max_size=6)
 )
+@example(text=".0:")
 def test_arrow_folds_a_number_as_python_does(text: str) -> None:
     assert folded(pa.chunked_array([[text]])).to_pylist() == [number_text(text) or text]
 
