@@ -119,10 +119,11 @@ class Settings(BaseSettings):
         None,
         description="Key of the hashes that stand for sensitive values; default: one made per state_dir.",
     )
-    code: str = Field(
-        "models",
+    code: str | None = Field(
+        None,
         pattern=r"^\s*([A-Za-z_][\w.]*\s*(,\s*[A-Za-z_][\w.]*\s*)*)?$",
-        description="Packages whose code a model block may name, by commas; scikit-learn's always may.",
+        description="The only packages, by commas, whose code a model block may name beside scikit-learn's; "
+        "default: every module of your own.",
     )
     aws: str | None = Field(
         None, description="Name of the AwsCredentials block to use for s3://; default: the usual AWS chain."

@@ -75,8 +75,10 @@ def check_named(path: str, *, field: str) -> None:
     if module == "sklearn" or module.startswith("sklearn.") or (field == _PARTS and module == "numpy"):
         return
     if not is_own(module):
+        top = module.partition(".")[0]
+        missing = f", but there is no module {top!r}" if own_packages() is None and not _exists(top) else ""
         raise SpecError(
-            f"{field} {path!r}",
+            f"{field} {path!r}{missing}",
             _expected(),
             "move the function or class there, or add its package to EVERGREEN_CODE where the flows run",
         )
@@ -159,5 +161,5 @@ def check_home(found: object, path: str, *, field: str) -> None:
 def _exists(module_name: str) -> bool:
     try:
         return find_spec(module_name) is not None
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, ValueError):  # ValueError: a module that was made by hand, or an empty name
         return False

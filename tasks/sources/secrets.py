@@ -14,6 +14,9 @@ from tasks.core.spec import ModelSpec
 from tasks.core.spec_parts import Scalar
 
 _SHORTEST = 3  # shorter values stand in too many words
+_WORD = (
+    8  # shorter ones are replaced as whole words only: a database called `app` is no part of `application`
+)
 _filled: dict[str, str] = {}
 
 
@@ -43,8 +46,9 @@ def filled_parameters(spec: ModelSpec) -> dict[str, Scalar]:
 
 def as_written(text: str) -> str:
     """Return the text with all that this process filled in for a `${…}`, and its parts, as it was written."""
-    for value, written in sorted(_filled.items(), key=lambda pair: len(pair[0]), reverse=True):
-        text = text.replace(value, written)
+    for value, written in sorted(_filled.copy().items(), key=lambda pair: len(pair[0]), reverse=True):
+        edge = r"\b" if len(value) < _WORD and value.isalnum() else ""
+        text = re.sub(f"{edge}{re.escape(value)}{edge}", lambda _, written=written: written, text)
     return text
 
 

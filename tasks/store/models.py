@@ -22,7 +22,6 @@ from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from unittest.mock import patch
 
 from tasks.core.errors import RegistryError, RegistryUnavailable, WorkflowError
 from tasks.core.importing import check_named
@@ -168,6 +167,8 @@ def skops_io() -> Any:  # Any: a module without types
     home of each NumPy function: five seconds of a process that holds Prefect and MLflow. Nothing here rests
     on them, since every name is passed to skops from our own list.
     """
+    from unittest.mock import patch
+
     with _SHARING:
         if "skops.io" not in sys.modules:
             with ExitStack() as stack:

@@ -178,7 +178,7 @@ def _tried(flow: str, folder: Path, at: int) -> None:
     (folder / "report.json").write_text(json.dumps(report), "utf-8")
 
 
-def exhaust(flow: str, folder: Path, *, every: int = 1, first: int = 1, most: int = 10**6) -> Found:
+def exhaust(flow: str, folder: Path, *, every: int = 1) -> Found:
     """Return what came of failing every n-th call of the flow, each in a process and a place of its own."""
     here, kept = folder / "here", folder / "kept"
     here.mkdir()
@@ -186,7 +186,7 @@ def exhaust(flow: str, folder: Path, *, every: int = 1, first: int = 1, most: in
     shutil.copytree(here, kept)
     whole = _report(flow, here, 0)
     found = Found()
-    for at in range(first, whole["count"] + 1, every)[:most]:
+    for at in range(1, whole["count"] + 1, every):
         shutil.rmtree(here)
         shutil.copytree(kept, here)
         now = _report(flow, here, at)

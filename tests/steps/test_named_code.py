@@ -105,6 +105,12 @@ def test_code_of_ones_own_package_and_scikit_learns_estimators_are_had() -> None
     assert find_check("models.churn:rule")
 
 
+def test_a_module_that_is_not_there_is_named() -> None:
+    with pytest.raises(SpecError) as caught:
+        load_object("nowhere.features:build")
+    assert "'nowhere'" in caught.value.found.partition(", but")[2]
+
+
 def test_with_a_list_nothing_else_is_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_features.py").write_text("def build():\n    return 1\n")
     monkeypatch.setenv("EVERGREEN_CODE", "models")

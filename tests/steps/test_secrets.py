@@ -26,6 +26,7 @@ from tasks.core.spec import ModelSpec
 from tasks.fetch import fetch_training
 from tasks.run_state import outcome_of
 from tasks.settings import Settings
+from tasks.sources import secrets
 from tasks.sources.sql import SqlSource
 from tests.make import START, make_frame, make_spec, spec_block
 
@@ -212,3 +213,11 @@ def test_a_url_is_shown_as_it_is_written(
     shown = "".join(traceback.format_exception(caught.value))
     assert "canary" not in shown
     assert "FILLED" in shown
+
+
+def test_a_short_value_is_replaced_as_a_word_and_a_long_one_wherever_it_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(secrets, "_filled", {"app": "${DATABASE}", "hunter2hunter2": "${PASSWORD}"})
+    text = "application xhunter2hunter2x of app at app:5432"
+    assert secrets.as_written(text) == "application x${PASSWORD}x of ${DATABASE} at ${DATABASE}:5432"
